@@ -1,0 +1,107 @@
+"""Named machine configurations and every number derived from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["CONFIGS", "MEMORIES", "Config", "ConfigError", "get_config"]
+
+SIZES = (4, 8, 12, 16)
+MEMORIES = ("act", "err", "wgt", "mom", "vec")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be built, with what was wanted and what was got."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One accelerator: array size and memory depths.
+
+    Parameters
+    ----------
+    name : identifier used in paths and reports
+    size : T, rows and columns of the array and lanes of every memory; one of 4, 8, 12, 16
+    act_words, err_words : depth of the activation and error memories, in words of T int8
+    wgt_words, mom_words : depth of the weight and momentum memories, in words of T int8
+    vec_words : depth of the vector memory (biases, labels), in words of T int16
+    program_words : depth of the program memory, in 64-bit instructions
+    tensors : entries in the tensor table
+    classes : most logits a row of LOSS may have
+    """
+
+    name: str
+    size: int = 8
+    act_words: int = 8192
+    err_words: int = 4096
+    wgt_words: int = 16384
+    mom_words: int = 16384
+    vec_words: int = 1024
+    program_words: int = 256
+    tensors: int = 64
+    classes: int = 256
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise ConfigError(f"size must be one of {SIZES}, got {self.size!r}")
+        for field, low, high in (
+            *((f"{memory}_words", 4, 65536) for memory in MEMORIES[:-1]),
+            ("vec_words", 4, 32768),
+            ("program_words", 4, 65536),
+            ("tensors", 4, 256),
+            ("classes", 2, 256),
+        ):
+            value = getattr(self, field)
+            if not isinstance(value, int) or not low <= value <= high:
+                raise ConfigError(f"{field} must be an integer from {low} to {high}, got {value!r}")
+
+    def words(self, memory: str) -> int:
+        """Depth of ``memory`` in words of T lanes."""
+        return int(getattr(self, f"{memory}_words"))
+
+    @property
+    def macs_per_cycle(self) -> int:
+        """Peak multiply-accumulates a cycle, T * T."""
+        return self.size * self.size
+
+    def stride(self, cols: int) -> int:
+        """Words one row of ``cols`` elements takes."""
+        return -(-cols // self.size)
+
+    def pitch(self, memory: str) -> int:
+        """Host bytes from one memory word to the next: T lanes, rounded up to a power of two."""
+        lanes = 1 << (self.size - 1).bit_length()
+        return lanes * self.lane_bytes(memory)
+
+    @staticmethod
+    def lane_bytes(memory: str) -> int:
+        """Bytes of one lane: 2 in the vector memory, 1 elsewhere."""
+        return 2 if memory == "vec" else 1
+
+    @property
+    def bytes_total(self) -> int:
+        """Bytes in the five data memories together."""
+        return sum(self.words(m) * self.size * self.lane_bytes(m) for m in MEMORIES)
+
+
+CONFIGS: dict[str, Config] = {
+    config.name: config
+    for config in (
+        Config(name="sim_4x4", size=4, act_words=16384, err_words=8192,
+               wgt_words=32768, mom_words=32768, vec_words=2048),
+        Config(name="sim_8x8"),
+        Config(name="sim_12x12", size=12),
+        Config(name="sim_16x16", size=16),
+        # memories sized for 784-128-10 at batch 32 inside 208 block RAMs of 2 KiB
+        Config(name="ulx3s_85f_8x8", size=8, act_words=4096, err_words=2048,
+               wgt_words=13312, mom_words=13312, vec_words=512),
+    )
+}
+
+
+def get_config(name: str) -> Config:
+    """Look up a named configuration; ``ConfigError`` lists the names there are."""
+    try:
+        return CONFIGS[name]
+    except KeyError:
+        raise ConfigError(f"no configuration {name!r}; there are: {', '.join(CONFIGS)}") from None

@@ -1,0 +1,1 @@
+"""Verilator builds, the simulated device and cocotb benches."""
