@@ -1,0 +1,122 @@
+"""Data sets: divisions, IDX files and every way they can be wrong."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shiftgrad.datasets import DatasetError, load
+
+
+def idx(array: np.ndarray) -> bytes:
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def write_part(folder: Path, part: str, count: int, *, zipped: bool = False, first: int = 0) -> None:
+    images = np.arange(first, first + count, dtype=np.uint8)[:, None, None] * np.ones((1, 28, 28), np.uint8)
+    labels = ((np.arange(count) + first) % 10).astype(np.uint8)
+    for stem, array in (("images-idx3", images), ("labels-idx1", labels)):
+        data = idx(array)
+        name = f"{part}-{stem}-ubyte"
+        if zipped:
+            (folder / f"{name}.gz").write_bytes(gzip.compress(data))
+        else:
+            (folder / name).write_bytes(data)
+
+
+def test_digits() -> None:
+    data = load("digits", seed=3)
+    assert data.images.shape == (1437, 64) and data.test_images.shape == (360, 64)
+    assert data.images.dtype == data.labels.dtype == np.uint8
+    assert data.images.max() == 255 and data.images.min() == 0
+    assert set(np.unique(data.images)) <= {x * 255 // 16 for x in range(17)}
+    assert (data.shape, data.inputs, data.classes) == ((8, 8), 64, 10)
+    assert set(data.labels) == set(range(10))
+
+
+def test_digits_division_follows_the_seed() -> None:
+    first, again, other = (load("digits", seed=s) for s in (1, 1, 2))
+    assert np.array_equal(first.images, again.images) and np.array_equal(first.test_labels, again.test_labels)
+    assert not np.array_equal(first.images, other.images)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_mnist_as_published(tmp_path: Path, zipped: bool) -> None:
+    write_part(tmp_path, "train", 30, zipped=zipped)
+    write_part(tmp_path, "t10k", 7, zipped=zipped, first=100)
+    data = load("mnist", tmp_path)
+    assert data.images.shape == (30, 784) and data.test_images.shape == (7, 784)
+    assert list(data.images[:, 0]) == list(range(30)) and list(data.test_images[:, 0]) == list(range(100, 107))
+    assert list(data.labels) == [i % 10 for i in range(30)]
+
+
+def test_mnist_t10k_alone_is_divided_by_a_fixed_permutation(tmp_path: Path) -> None:
+    images = np.zeros((10_000, 28, 28), np.uint8)
+    images[:, 0, 0], images[:, 0, 1] = np.arange(10_000) >> 8, np.arange(10_000) & 255
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx(images))
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx((np.arange(10_000) % 10).astype(np.uint8)))
+    data = load("mnist", tmp_path, seed=5)
+    order = np.random.default_rng(0).permutation(10_000)
+    assert list(data.images[:, 0].astype(int) * 256 + data.images[:, 1]) == list(order[:8000])
+    assert list(data.test_images[:, 0].astype(int) * 256 + data.test_images[:, 1]) == list(order[8000:])
+    assert list(data.test_labels) == list(order[8000:] % 10)
+
+
+def test_mnist_train_alone_is_divided(tmp_path: Path) -> None:
+    write_part(tmp_path, "train", 60)
+    data = load("mnist", tmp_path)
+    assert (len(data.images), len(data.test_images)) == (50, 10)
+    assert sorted([*data.images[:, 0], *data.test_images[:, 0]]) == list(range(60))
+
+
+IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        (IMAGES, lambda d: b"\0\0\x0d\3" + d[4:], "wanted IDX magic 00000803 .* got 00000d03"),
+        (IMAGES, lambda d: b"", "wanted IDX magic 00000803"),
+        (IMAGES, lambda d: d[:9], "wanted a header of 16 bytes, got 9"),
+        (IMAGES, lambda d: d[:-1], "wanted 3920 bytes of data for 5 x 28 x 28, got 3919"),
+        (IMAGES, lambda d: d + b"x", "wanted 3920 bytes of data for 5 x 28 x 28, got 3921"),
+        (IMAGES, lambda d: d[:8] + struct.pack(">II", 14, 56) + d[16:], "wanted images of 28 x 28, got 14 x 56"),
+        (IMAGES, lambda d: gzip.compress(d)[:-12], "wanted a readable IDX file"),
+        (IMAGES, lambda d: gzip.compress(d)[:40] + b"\xff" * 20, "wanted a readable IDX file"),
+        (LABELS, lambda d: d[:4] + struct.pack(">I", 4) + d[8:-1], "wanted 5 labels, .* got 4"),
+        (LABELS, lambda d: d[:-1] + b"\x0a", "wanted labels from 0 to 9, got 10 at index 4"),
+        (LABELS, lambda d: None, f"wanted {LABELS}.* beside {IMAGES}, got no such file"),
+        (IMAGES, lambda d: None, f"wanted {IMAGES}.* beside {LABELS}, got no such file"),
+    ],
+)
+def test_a_damaged_file_is_named_with_what_was_wanted(tmp_path: Path, name: str, damage, message: str) -> None:
+    write_part(tmp_path, "t10k", 5)
+    path = tmp_path / name
+    data = damage(path.read_bytes())
+    path.unlink()
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(DatasetError, match=message) as caught:
+        load("mnist", tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_no_images_at_all(tmp_path: Path) -> None:
+    write_part(tmp_path, "t10k", 0)
+    with pytest.raises(DatasetError, match="wanted at least one image, got none"):
+        load("mnist", tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["", "missing"])
+def test_missing_files(tmp_path: Path, folder: str) -> None:
+    with pytest.raises(DatasetError, match="wanted .* got (neither|no such folder)"):
+        load("mnist", tmp_path / folder)
+
+
+def test_names() -> None:
+    with pytest.raises(DatasetError, match="no data set 'cifar'; there are: digits, mnist"):
+        load("cifar")
+    with pytest.raises(DatasetError, match="wanted --data-dir"):
+        load("mnist")
