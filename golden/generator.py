@@ -1,0 +1,96 @@
+"""The random generator: one 32-bit xorshift (13, 17, 5) a lane, and long blocks of it at once.
+
+A step is linear over GF(2), so 2^k steps are one 32 x 32 matrix. It is applied to many states by four byte tables.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["gradient_draws", "leap", "leap_table", "xorshift_block", "xorshift_step"]
+
+U32 = NDArray[np.uint32]
+RUN = 64  # states a stream of xorshift_block makes one after the other
+
+
+def xorshift_step(state: U32) -> U32:
+    """The state of each lane one step later; uint32, any shape. Period 2^32 - 1; 0 stays 0."""
+    state = state ^ (state << np.uint32(13))
+    state ^= state >> np.uint32(17)
+    state ^= state << np.uint32(5)
+    return state
+
+
+@cache
+def leap_table(k: int) -> U32:
+    """Images of every byte value in every byte position under 2^k steps; uint32[4, 256]."""
+    basis = np.uint32(1) << np.arange(32, dtype=np.uint32)
+    columns = xorshift_step(basis) if k == 0 else leap(leap(basis, k - 1), k - 1)
+    table = np.zeros((4, 256), np.uint32)
+    for bit in range(8):
+        table[:, 1 << bit:2 << bit] = table[:, :1 << bit] ^ columns[bit::8, None]
+    table.setflags(write=False)
+    return table
+
+
+def leap(state: U32, k: int) -> U32:
+    """The state of each lane 2^k steps later; uint32, any shape."""
+    table = leap_table(k)
+    return (table[0][state & 255] ^ table[1][state >> np.uint32(8) & 255]
+            ^ table[2][state >> np.uint32(16) & 255] ^ table[3][state >> np.uint32(24)])
+
+
+def xorshift_block(state: U32, n: int) -> U32:
+    """The next ``n`` states of every lane.
+
+    Parameters
+    ----------
+    state : uint32[T], the present states (not repeated in the result)
+    n : steps, from 1
+
+    Returns
+    -------
+    uint32[n, T]; the last row is the generators' new state.
+    """
+    state = np.asarray(state, np.uint32)
+    lanes, streams = state.size, -(-n // RUN)
+    start = np.empty((streams, lanes), np.uint32)
+    start[0] = state
+    filled, k = 1, RUN.bit_length() - 1
+    while filled < streams:
+        more = min(filled, streams - filled)
+        start[filled:filled + more] = leap(start[:more], k)
+        filled, k = 2 * filled, k + 1
+    block = np.empty((streams, RUN, lanes), np.uint32)
+    x, shifted = start, np.empty_like(start)
+    for step in range(min(n, RUN)):
+        x ^= np.left_shift(x, np.uint32(13), out=shifted)
+        x ^= np.right_shift(x, np.uint32(17), out=shifted)
+        x ^= np.left_shift(x, np.uint32(5), out=shifted)
+        block[:, step] = x
+    return block.reshape(-1, lanes)[:n]
+
+
+def gradient_draws(state: U32, rows: int, cols: int) -> tuple[NDArray[np.int32], NDArray[np.int32], U32]:
+    """The 24-bit words a gradient of ``rows`` x ``cols`` consumes, placed at their elements.
+
+    Every row of every T x T tile takes two states of every lane, also of lanes beyond the last column: column tiles
+    outer, row tiles inner, rows of a tile from its last valid one to its first. Element (m, n) uses lane n mod T.
+
+    Returns
+    -------
+    r1, r2 : int32[rows, cols] in [0, 2^24)
+    state : uint32[T], the generators' new state
+    """
+    lanes = state.size
+    tiles = -(-cols // lanes)
+    block = xorshift_block(state, 2 * rows * tiles)
+    row = np.arange(rows)
+    first = row - row % lanes
+    order = first + np.minimum(first + lanes, rows) - 1 - row
+    draws = (block >> np.uint32(8)).view(np.int32).reshape(tiles, rows, 2, lanes)
+    r1, r2 = (draws[:, order, i].transpose(1, 0, 2).reshape(rows, -1)[:, :cols] for i in (0, 1))
+    return r1, r2, block[-1].copy()

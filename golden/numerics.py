@@ -1,0 +1,173 @@
+"""The rules of ``docs/numerics.md``, one function each, on NumPy integers.
+
+Tensors are arrays of any integer type; results are int64 unless stated, so no intermediate wraps. Exponents and shifts
+are Python integers: there is one a tensor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from golden.generator import gradient_draws, leap, xorshift_block, xorshift_step
+from shiftgrad.isa import EXPONENT_MAX, EXPONENT_MIN, HISTORY
+
+__all__ = [
+    "BOUND8", "BOUND16", "ERROR_EXPONENT", "EXP2", "FRACTION", "LOG2", "LOG2E", "LossRows", "REQUANTISE_MIN",
+    "UPDATE_MIN", "align", "amax", "backward_value", "clamp_exponent", "fixed", "forward_value", "gradient_draws",
+    "gradient_value", "guard_shift", "leap", "loss_rows", "nearest", "own_exponent", "push_history", "requantise",
+    "round_log2", "sat32", "saturate", "stochastic", "target_exponent", "update", "xorshift_block", "xorshift_step",
+]
+
+Ints = NDArray[Any]
+
+FRACTION = 24  # fraction bits of the shifter, and bits of a random word
+REQUANTISE_MIN, UPDATE_MIN = -7, -15  # least shift of a requantisation and of an update
+ZERO_SHIFT = 32  # shifts from here up give zero
+BOUND8, BOUND16 = 127, 32767
+ERROR_EXPONENT = -7  # of a LOSS result
+LOG2E = 23637  # round(2^14 log2 e)
+EXP2 = tuple(round(2**16 * 2 ** (-f / 256)) for f in range(256))
+LOG2 = tuple(round(256 * math.log2(1 + i / 256)) for i in range(256))
+
+
+# --- shifts and rounding --------------------------------------------------------------------------
+
+def fixed(x: Ints, s: int, *, least: int = REQUANTISE_MIN) -> Ints:
+    """floor(x / 2^s * 2^24), ``s`` raised to ``least``; 0 from s = 32 up. |x| * 2^(24 - least) must stay below 2^63."""
+    x = np.asarray(x, np.int64)
+    if s >= ZERO_SHIFT:
+        return np.zeros_like(x)
+    left = FRACTION - max(s, least)
+    return x << left if left >= 0 else x >> -left
+
+
+def nearest(x: Ints, s: int) -> Ints:
+    """floor(x / 2^s + 1/2) for int32 ``x``: ties go up. Exact but for the clamp of ``s`` at -7."""
+    return (fixed(x, s) + (1 << FRACTION - 1)) >> FRACTION
+
+
+def stochastic(x: Ints, s: int, r: Ints, *, least: int = REQUANTISE_MIN) -> Ints:
+    """floor((x / 2^s * 2^24 + r) / 2^24), r a 24-bit word an element."""
+    return (fixed(x, s, least=least) + r) >> FRACTION
+
+
+def saturate(x: Ints, bound: int = BOUND8) -> Ints:
+    """``x`` clamped to [-bound, bound]."""
+    return np.clip(x, -bound, bound)
+
+
+def sat32(x: Ints) -> Ints:
+    """``x`` clamped to [-2^31, 2^31 - 1], still int64."""
+    return np.clip(x, -(1 << 31), (1 << 31) - 1)
+
+
+def align(x: Ints, d: int) -> Ints:
+    """x * 2^d, nearest with ties up for d < 0, saturated to int32. ``d`` is clamped to [-31, 31]; |x| <= 2^31."""
+    x, d = np.asarray(x, np.int64), max(-31, min(31, d))
+    return sat32(x << d if d >= 0 else (x + (1 << -d - 1)) >> -d)
+
+
+# --- exponents ------------------------------------------------------------------------------------
+
+def amax(v: Ints) -> int:
+    """Largest magnitude of ``v``, 0 to 2^31."""
+    return max(int(v.max()), -int(v.min()))
+
+
+def round_log2(value: int) -> int:
+    """log2 of ``value`` >= 1 rounded in the log domain: up when value^2 >= 2^(2k+1), k = floor(log2)."""
+    k = value.bit_length() - 1
+    return k + (value * value >= 1 << 2 * k + 1)
+
+
+def clamp_exponent(e: int) -> int:
+    """``e`` clamped to [-60, 60]."""
+    return max(EXPONENT_MIN, min(EXPONENT_MAX, e))
+
+
+def own_exponent(largest: int, e_v: int, previous: int) -> int:
+    """Exponent that fits accumulators of magnitude ``largest`` at ``e_v`` into int8; ``previous`` when all are zero."""
+    return clamp_exponent(e_v + round_log2(largest) - 7) if largest else previous
+
+
+def target_exponent(own: int, history: Sequence[int] = ()) -> int:
+    """Exponent to quantise to: the largest of ``history`` (scale mode delayed), ``own`` when it is empty."""
+    return clamp_exponent(max(history)) if len(history) else own
+
+
+def push_history(history: Sequence[int], own: int) -> list[int]:
+    """``history``, newest first, with ``own`` in front; at most 8 entries."""
+    return [own, *history][:HISTORY]
+
+
+def guard_shift(e_a: int, e_b: int, e_m: int, k: int) -> int:
+    """Left shift g of a gradient's accumulators so that the momentum's bits survive: 0 to 16 - ceil(log2 k)."""
+    return max(0, min(e_a + e_b - (e_m - 3), 16 - (k - 1).bit_length()))
+
+
+# --- what is requantised --------------------------------------------------------------------------
+
+def forward_value(acc: Ints, e_v: int, *, bias: Ints | None = None, e_bias: int = 0, relu: bool = False) -> Ints:
+    """acc[M, N] plus ``bias`` [N] aligned to ``e_v``, saturated to int32, then ReLU."""
+    v = acc if bias is None else sat32(acc + align(bias, e_bias - e_v))
+    return np.maximum(v, 0) if relu else v
+
+
+def backward_value(acc: Ints, mask: Ints | None = None) -> Ints:
+    """acc[M, N] where ``mask`` > 0, else 0."""
+    return acc if mask is None else np.where(mask > 0, acc, 0)
+
+
+def gradient_value(acc: Ints, g: int, m: Ints, e_m: int, e_v: int) -> Ints:
+    """beta * m + G at exponent ``e_v`` (guard shift ``g`` already in it), beta = 7/8: 7 m has exponent e_m - 3."""
+    return sat32((acc << g) + align(7 * np.asarray(m, np.int64), e_m - 3 - e_v))
+
+
+def requantise(v: Ints, s: int, r: Ints | None = None) -> tuple[Ints, int]:
+    """round(v / 2^s) as int8, stochastically when there are random words ``r``; and how many mantissas saturated."""
+    rounded = nearest(v, s) if r is None else stochastic(v, s, r)
+    q = saturate(rounded).astype(np.int8)
+    return q, int(np.count_nonzero(q != rounded))
+
+
+def update(dst: Ints, m: Ints, s: int, r: Ints, *, bound: int = BOUND8) -> Ints:
+    """dst - m / 2^s, the step rounded stochastically and saturated before, and the result after; |m| <= 127."""
+    return saturate(dst - saturate(stochastic(m, s, r, least=UPDATE_MIN), bound), bound)
+
+
+# --- loss -----------------------------------------------------------------------------------------
+
+class LossRows(NamedTuple):
+    """errors int64[B, C] at exponent -7, and sums over the samples with a valid label (loss in 1/256 bit)."""
+
+    errors: Ints
+    loss: int
+    correct: int
+    samples: int
+
+
+def loss_rows(z: Ints, e_z: int, labels: Ints) -> LossRows:
+    """Softmax cross-entropy of logits int8[B, C] at exponent ``e_z``; a label outside [0, C) marks an ignored sample."""
+    z = np.asarray(z, np.int64)
+    labels = np.asarray(labels, np.int64)
+    valid = (labels >= 0) & (labels < z.shape[1])
+    y, row = np.where(valid, labels, 0), np.arange(len(z))
+    d = (z.max(axis=1, keepdims=True) - z) * LOG2E
+    shift = e_z - 6
+    w = np.minimum(d << min(shift, 2) if shift >= 0 else d >> min(-shift, 63), 65535)
+    p = np.asarray(EXP2)[w & 255] >> np.minimum(w >> 8, 31)
+    s = p.sum(axis=1)
+    r = ((1 << 34) - 1) // s
+    errors = (p * r[:, None] + (1 << 26)) >> 27
+    errors[row, y] -= 128
+    errors = saturate(errors) * valid[:, None]
+    k = np.frexp(s.astype(np.float64))[1] - 1
+    i = (s << 8 >> k) & 255
+    loss = 256 * (k - 16) + np.asarray(LOG2)[i] + w[row, y]
+    correct = z.argmax(axis=1) == labels
+    return LossRows(errors, int(loss[valid].sum()), int(correct.sum()), int(valid.sum()))
