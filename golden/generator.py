@@ -88,9 +88,12 @@ def gradient_draws(state: U32, rows: int, cols: int) -> tuple[NDArray[np.int32],
     lanes = state.size
     tiles = -(-cols // lanes)
     block = xorshift_block(state, 2 * rows * tiles)
-    row = np.arange(rows)
-    first = row - row % lanes
-    order = first + np.minimum(first + lanes, rows) - 1 - row
-    draws = (block >> np.uint32(8)).view(np.int32).reshape(tiles, rows, 2, lanes)
-    r1, r2 = (draws[:, order, i].transpose(1, 0, 2).reshape(rows, -1)[:, :cols] for i in (0, 1))
+    drained = block.reshape(tiles, rows, 2, lanes).transpose(2, 1, 0, 3)
+    placed = np.empty((2, rows, tiles, lanes), np.uint32)
+    whole = rows - rows % lanes
+    full = (2, whole // lanes, lanes, tiles, lanes)
+    placed[:, :whole].reshape(full)[...] = drained[:, :whole].reshape(full)[:, :, ::-1]
+    placed[:, whole:] = drained[:, whole:][:, ::-1]
+    placed >>= np.uint32(8)
+    r1, r2 = placed.view(np.int32).reshape(2, rows, -1)[..., :cols]
     return r1, r2, block[-1].copy()

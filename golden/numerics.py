@@ -39,21 +39,32 @@ LOG2 = tuple(round(256 * math.log2(1 + i / 256)) for i in range(256))
 
 def fixed(x: Ints, s: int, *, least: int = REQUANTISE_MIN) -> Ints:
     """floor(x / 2^s * 2^24), ``s`` raised to ``least``; 0 from s = 32 up. |x| * 2^(24 - least) must stay below 2^63."""
-    x = np.asarray(x, np.int64)
-    if s >= ZERO_SHIFT:
-        return np.zeros_like(x)
+    x = np.array(x, np.int64)
     left = FRACTION - max(s, least)
-    return x << left if left >= 0 else x >> -left
+    if s >= ZERO_SHIFT:
+        x[...] = 0
+    elif left >= 0:
+        x <<= left
+    else:
+        x >>= -left
+    return x
 
 
 def nearest(x: Ints, s: int) -> Ints:
     """floor(x / 2^s + 1/2) for int32 ``x``: ties go up. Exact but for the clamp of ``s`` at -7."""
-    return (fixed(x, s) + (1 << FRACTION - 1)) >> FRACTION
+    return _floor(fixed(x, s), 1 << FRACTION - 1)
 
 
 def stochastic(x: Ints, s: int, r: Ints, *, least: int = REQUANTISE_MIN) -> Ints:
     """floor((x / 2^s * 2^24 + r) / 2^24), r a 24-bit word an element."""
-    return (fixed(x, s, least=least) + r) >> FRACTION
+    return _floor(fixed(x, s, least=least), r)
+
+
+def _floor(x: Ints, r: Ints | int) -> Ints:
+    """floor((x + r) / 2^24), in place."""
+    x += r
+    x >>= FRACTION
+    return x
 
 
 def saturate(x: Ints, bound: int = BOUND8) -> Ints:
@@ -62,14 +73,21 @@ def saturate(x: Ints, bound: int = BOUND8) -> Ints:
 
 
 def sat32(x: Ints) -> Ints:
-    """``x`` clamped to [-2^31, 2^31 - 1], still int64."""
-    return np.clip(x, -(1 << 31), (1 << 31) - 1)
+    """``x`` clamped to [-2^31, 2^31 - 1], still int64; ``x`` itself when nothing saturates."""
+    if x.size and (x.max() >> 31 or x.min() >> 31 < -1):
+        return np.clip(x, -(1 << 31), (1 << 31) - 1)
+    return x
 
 
 def align(x: Ints, d: int) -> Ints:
     """x * 2^d, nearest with ties up for d < 0, saturated to int32. ``d`` is clamped to [-31, 31]; |x| <= 2^31."""
-    x, d = np.asarray(x, np.int64), max(-31, min(31, d))
-    return sat32(x << d if d >= 0 else (x + (1 << -d - 1)) >> -d)
+    x, d = np.array(x, np.int64), max(-31, min(31, d))
+    if d >= 0:
+        x <<= d
+    else:
+        x += 1 << -d - 1
+        x >>= -d
+    return sat32(x)
 
 
 # --- exponents ------------------------------------------------------------------------------------
@@ -125,7 +143,8 @@ def backward_value(acc: Ints, mask: Ints | None = None) -> Ints:
 
 def gradient_value(acc: Ints, g: int, m: Ints, e_m: int, e_v: int) -> Ints:
     """beta * m + G at exponent ``e_v`` (guard shift ``g`` already in it), beta = 7/8: 7 m has exponent e_m - 3."""
-    return sat32((acc << g) + align(7 * np.asarray(m, np.int64), e_m - 3 - e_v))
+    v = align(7 * np.asarray(m, np.int64), e_m - 3 - e_v)
+    return sat32(v + (acc << g))
 
 
 def requantise(v: Ints, s: int, r: Ints | None = None) -> tuple[Ints, int]:
@@ -152,7 +171,7 @@ class LossRows(NamedTuple):
 
 
 def loss_rows(z: Ints, e_z: int, labels: Ints) -> LossRows:
-    """Softmax cross-entropy of logits int8[B, C] at exponent ``e_z``; a label outside [0, C) marks an ignored sample."""
+    """Softmax cross-entropy of logits int8[B, C] at exponent ``e_z``; a label outside [0, C) is an ignored sample."""
     z = np.asarray(z, np.int64)
     labels = np.asarray(labels, np.int64)
     valid = (labels >= 0) & (labels < z.shape[1])

@@ -54,7 +54,7 @@ class Device(Protocol):
 
 
 class RegisterAccess:
-    """Registers by name, and :meth:`run`, for a class with ``read`` and ``write``; ``timeout`` is a run's, in seconds."""
+    """Registers by name, and :meth:`run`, for a class with ``read`` and ``write``; ``timeout`` of a run in seconds."""
 
     timeout: float = 600.0
 
