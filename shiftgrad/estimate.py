@@ -1,0 +1,174 @@
+"""Cycles and resources of a plan before anything is synthesised."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from shiftgrad.config import MEMORIES, Config
+from shiftgrad.isa import DESCRIPTOR_WORDS, Flag, Opcode
+from shiftgrad.plan import Instruction, Plan
+
+__all__ = ["Cost", "Estimate", "Resources", "estimate", "resources", "tile_cycles"]
+
+# --- cycle model: the only constants ---------------------------------------------------------------
+SETUP = 30  # fetch, checks and exponents of an instruction
+PASS = (3, 40)  # fill and tail of a pass: 3 T + 40
+LOSS_ROW = (3, 40)  # a row of the loss unit: 3 T stride + 40
+HALT = 10
+
+# --- resource model: provisional, to be replaced by a fit to synthesis results ----------------------
+BLOCK_BYTES = 2048
+LUT = (4500, 450, 75)  # machine, each lane, each PE
+FF = (3000, 400, 80)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Cycles of one instruction.
+
+    Parameters
+    ----------
+    instruction : which
+    tiles : T x T tiles of the result
+    tile : cycles a tile occupies the array
+    passes : 1, or 2 when a range pass comes first
+    cycles : in all, overheads included
+    macs : useful multiply-accumulates (padding and range passes not counted)
+    """
+
+    instruction: Instruction
+    tiles: int
+    tile: int
+    passes: int
+    cycles: int
+    macs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a configuration takes of a part: multipliers, 2 KiB block RAMs, LUTs and flip-flops (provisional model)."""
+
+    dsp: int
+    block_ram: dict[str, int]
+    lut: int
+    ff: int
+
+    @property
+    def blocks(self) -> int:
+        """Block RAMs of 2 KiB in all."""
+        return sum(self.block_ram.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """The same in plain types."""
+        return {"dsp": self.dsp, "block_ram": self.block_ram, "blocks": self.blocks, "lut": self.lut, "ff": self.ff}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Expected cycles of both programs, in steady state or for the first step, and the machine's resources."""
+
+    plan: Plan
+    costs: tuple[Cost, ...]
+    resources: Resources
+
+    def cycles(self, program: str = "train") -> int:
+        """Cycles of one run of ``program``."""
+        return sum(cost.cycles for cost in self.costs if cost.instruction.program == program)
+
+    def utilisation(self, program: str = "train") -> float:
+        """Useful multiply-accumulates over the array's peak, 0 to 1."""
+        macs = sum(cost.macs for cost in self.costs if cost.instruction.program == program)
+        return macs / (self.cycles(program) * self.plan.config.macs_per_cycle)
+
+    def phases(self, program: str = "train") -> dict[str, int]:
+        """Cycles by phase, in program order."""
+        total: dict[str, int] = defaultdict(int)
+        for cost in self.costs:
+            if cost.instruction.program == program:
+                total[cost.instruction.phase] += cost.cycles
+        return dict(total)
+
+    def samples_per_second(self, clock_mhz: float, program: str = "train") -> float:
+        """Samples a second at ``clock_mhz``, the host's transfers not counted."""
+        return clock_mhz * 1e6 * self.plan.batch / self.cycles(program)
+
+    def table(self) -> str:
+        """Instructions, phases and resources as text tables."""
+        plan, peak = self.plan, self.plan.config.macs_per_cycle
+        head = f"{'pc':>3}  {'phase':10}{'layer':12}{'m x n x k':>20}{'tiles':>7}{'passes':>7}{'cycles':>10}{'busy':>8}"
+        lines = [f"{plan.network.name} on {plan.config.name}, batch {plan.batch}, scale {plan.scale}", "", head]
+        for c in self.costs:
+            i = c.instruction
+            shape = " x ".join(map(str, i.shape))
+            lines.append(f"{i.pc:3}  {i.phase:10}{i.layer:12}{shape:>20}{c.tiles:7}{c.passes:7}{c.cycles:10}"
+                         f"{100 * c.macs / (c.cycles * peak):7.1f}%")
+        for name in plan.entries:
+            parts = ", ".join(f"{phase} {cycles}" for phase, cycles in self.phases(name).items())
+            lines += ["", f"{name}: {self.cycles(name)} cycles, {100 * self.utilisation(name):.1f} % of peak ({parts})"]
+        r = self.resources
+        blocks = ", ".join(f"{name} {count}" for name, count in r.block_ram.items())
+        lines += ["", f"resources: {r.dsp} multipliers, {r.blocks} block RAMs ({blocks}), about {r.lut} LUTs, "
+                      f"{r.ff} flip-flops"]
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """The estimate in plain types, ready for ``json.dumps``."""
+        return {
+            "network": self.plan.network.name, "config": self.plan.config.name, "batch": self.plan.batch,
+            "scale": self.plan.scale,
+            "programs": {
+                name: {"cycles": self.cycles(name), "utilisation": self.utilisation(name), "phases": self.phases(name)}
+                for name in self.plan.entries
+            },
+            "instructions": [
+                {"pc": c.instruction.pc, "program": c.instruction.program, "layer": c.instruction.layer,
+                 "phase": c.instruction.phase, "tiles": c.tiles, "tile_cycles": c.tile, "passes": c.passes,
+                 "cycles": c.cycles, "macs": c.macs}
+                for c in self.costs
+            ],
+            "resources": self.resources.to_json(),
+        }
+
+
+def tile_cycles(opcode: Opcode, reduction: int, size: int) -> int:
+    """Cycles P a tile occupies the array: the reduction, padded to T where an operand is rotated, and at least T."""
+    if opcode == Opcode.GRAD:
+        return max(reduction, size)
+    return -(-reduction // size) * size
+
+
+def _cost(instruction: Instruction, config: Config, first: bool) -> Cost:
+    m, n, k = instruction.shape
+    size, opcode = config.size, instruction.opcode
+    if opcode == Opcode.HALT:
+        return Cost(instruction=instruction, tiles=0, tile=0, passes=0, cycles=HALT, macs=0)
+    if opcode == Opcode.LOSS:
+        cycles = SETUP + m * (LOSS_ROW[0] * size * config.stride(n) + LOSS_ROW[1])
+        return Cost(instruction=instruction, tiles=0, tile=0, passes=0, cycles=cycles, macs=0)
+    tiles, tile = -(-m // size) * -(-n // size), tile_cycles(opcode, k, size)
+    passes = 2 if first or not instruction.flags & Flag.DELAYED else 1
+    cycles = SETUP + passes * (tiles * tile + PASS[0] * size + PASS[1])
+    return Cost(instruction=instruction, tiles=tiles, tile=tile, passes=passes, cycles=cycles, macs=m * n * k)
+
+
+def resources(config: Config) -> Resources:
+    """Multipliers, memories by bank, and LUTs and flip-flops from a model linear in lanes and PEs (provisional)."""
+    size = config.size
+    blocks = {name: size * -(-config.words(name) * config.lane_bytes(name) // BLOCK_BYTES) for name in MEMORIES}
+    blocks["program"] = max(2, -(-config.program_words * 8 // BLOCK_BYTES))  # 64 bits wide: at least two blocks of 36
+    blocks["table"] = -(-config.tensors * DESCRIPTOR_WORDS * 4 // BLOCK_BYTES)
+    lut, ff = (fixed + lane * size + pe * size**2 for fixed, lane, pe in (LUT, FF))
+    return Resources(dsp=size * size, block_ram=blocks, lut=lut, ff=ff)
+
+
+def estimate(plan: Plan, *, first_step: bool = False) -> Estimate:
+    """Expected cycles of every instruction of ``plan``.
+
+    Parameters
+    ----------
+    first_step : no exponent history yet, so a delayed scale takes two passes as well
+    """
+    costs = tuple(_cost(instruction, plan.config, first_step) for instruction in plan.instructions)
+    return Estimate(plan=plan, costs=costs, resources=resources(plan.config))

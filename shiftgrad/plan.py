@@ -1,0 +1,210 @@
+"""A compiled network: tensors with their places, program words, and which layer each instruction serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from shiftgrad import isa
+from shiftgrad.config import MEMORIES, Config
+from shiftgrad.isa import Flag, Memory, Opcode
+from shiftgrad.models import Network
+
+__all__ = ["Instruction", "Plan", "Tensor", "first_fit", "peak"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """A row-major matrix in one of the machine's memories.
+
+    Parameters
+    ----------
+    name : ``input``, ``labels`` or ``layer.role``
+    id : index in the tensor table
+    memory : where it lives
+    base : first memory word
+    stride : memory words a row
+    rows, cols : shape
+    exponent : at the start of training
+    layer : its layer's name; empty for ``input`` and ``labels``
+    live : first and last instruction of the train program that need it kept; another tensor may use its place outside
+    """
+
+    name: str
+    id: int
+    memory: Memory
+    base: int
+    stride: int
+    rows: int
+    cols: int
+    exponent: int
+    layer: str
+    live: tuple[int, int]
+
+    @property
+    def words(self) -> int:
+        """Memory words it takes."""
+        return self.rows * self.stride
+
+    def descriptor(self) -> list[int]:
+        """Its tensor table entry, 8 words, with an empty history."""
+        values = {"base": self.base, "stride": self.stride, "rows": self.rows, "cols": self.cols,
+                  "memory": int(self.memory), "exponent": self.exponent}
+        return [isa.pack(word, {f.name: values[f.name] for f in word if f.name in values}) for word in isa.DESCRIPTOR]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instruction:
+    """One program word and what it is for.
+
+    Parameters
+    ----------
+    pc : address in the program memory
+    program : ``train`` or ``evaluate``
+    layer : layer it serves; empty for LOSS and HALT
+    phase : ``forward``, ``loss``, ``backward``, ``weights`` (gradient and update), ``bias`` (the same) or ``halt``
+    opcode, flags, imm : as encoded
+    operands : tensor name by operand (dst, a, b, c)
+    shape : rows and columns of the result and length of the reduction, (m, n, k); zeros for HALT, k = 0 for LOSS
+    word : the 64-bit encoding
+    """
+
+    pc: int
+    program: str
+    layer: str
+    phase: str
+    opcode: Opcode
+    flags: Flag
+    imm: int
+    operands: Mapping[str, str]
+    shape: tuple[int, int, int]
+    word: int
+
+    def __str__(self) -> str:
+        flags = "".join(f".{flag.name}" for flag in Flag if flag & self.flags)
+        sources = [f"{role}={name}" for role, name in self.operands.items()]
+        return f"{self.opcode.name}{flags} {', '.join(sources)}{f' imm={self.imm}' if self.imm else ''}".rstrip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything a host needs to train ``network`` on a machine of ``config``.
+
+    Parameters
+    ----------
+    batch : samples a step
+    lr_shift : the learning rate is 2^-lr_shift (of the batch's mean gradient), times 2^-LR_SHIFT (the register)
+    scale : ``delayed`` or ``current``
+    tensors : by id
+    instructions : by program address
+    entries : first address of each program, ``train`` and ``evaluate``
+    """
+
+    network: Network
+    config: Config
+    batch: int
+    lr_shift: int
+    scale: str
+    tensors: tuple[Tensor, ...]
+    instructions: tuple[Instruction, ...]
+    entries: Mapping[str, int]
+
+    @property
+    def program(self) -> tuple[int, ...]:
+        """The 64-bit program words."""
+        return tuple(instruction.word for instruction in self.instructions)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Tensor]:
+        return {tensor.name: tensor for tensor in self.tensors}
+
+    def tensor(self, name: str) -> Tensor:
+        """The tensor called ``name``; ``KeyError`` lists the names there are."""
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise KeyError(f"no tensor {name!r}; there are: {', '.join(self._by_name)}") from None
+
+    def program_of(self, name: str) -> tuple[Instruction, ...]:
+        """The instructions of program ``name``, in order."""
+        return tuple(instruction for instruction in self.instructions if instruction.program == name)
+
+    def used_words(self, memory: Memory) -> int:
+        """Words of ``memory`` in use, from address 0 to the end of the last tensor."""
+        return max((t.base + t.words for t in self.tensors if t.memory == memory), default=0)
+
+    def describe(self) -> str:
+        """Memories, tensors and programs as text tables."""
+        config = self.config
+        lines = [f"{self.network.name} on {config.name}: batch {self.batch}, learning rate 2^{-self.lr_shift}, "
+                 f"scale {self.scale}", "", f"{'memory':8}{'words':>8}{'of':>8}{'use':>7}{'bytes':>10}"]
+        for memory in Memory:
+            name = MEMORIES[memory]
+            used, depth = self.used_words(memory), config.words(name)
+            size = used * config.size * config.lane_bytes(name)
+            lines.append(f"{name:8}{used:8}{depth:8}{100 * used / depth:6.1f}%{size:10}")
+        lines += ["", f"{'id':>3}  {'tensor':24}{'mem':5}{'base':>7}{'words':>7}{'shape':>14}{'exp':>5}  live"]
+        for t in self.tensors:
+            shape = f"{t.rows} x {t.cols}"
+            lines.append(f"{t.id:3}  {t.name:24}{MEMORIES[t.memory]:5}{t.base:7}{t.words:7}{shape:>14}{t.exponent:5}"
+                         f"  {t.live[0]}..{t.live[1]}")
+        for name, entry in self.entries.items():
+            lines += ["", f"program {name} at {entry}"]
+            lines += [f"{i.pc:5}  {i.phase:10}{i.layer:12}{i}" for i in self.program_of(name)]
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan in plain types, ready for ``json.dumps``; program words as hexadecimal strings."""
+        return {
+            "network": self.network.name, "config": self.config.name, "batch": self.batch, "lr_shift": self.lr_shift,
+            "scale": self.scale, "entries": dict(self.entries),
+            "memories": {
+                MEMORIES[m]: {"used": self.used_words(m), "words": self.config.words(MEMORIES[m])} for m in Memory
+            },
+            "tensors": [
+                {"id": t.id, "name": t.name, "layer": t.layer, "memory": MEMORIES[t.memory], "base": t.base,
+                 "stride": t.stride, "rows": t.rows, "cols": t.cols, "exponent": t.exponent, "live": list(t.live)}
+                for t in self.tensors
+            ],
+            "instructions": [
+                {"pc": i.pc, "program": i.program, "layer": i.layer, "phase": i.phase, "text": str(i),
+                 "shape": list(i.shape), "word": f"0x{i.word:016x}"}
+                for i in self.instructions
+            ],
+        }
+
+
+# --- placement ------------------------------------------------------------------------------------
+
+Span = tuple[int, int, int]  # words, first and last instruction that need them
+
+
+def _place(spans: Sequence[Span], order: Sequence[int]) -> list[int]:
+    bases: dict[int, int] = {}
+    for i in order:
+        words, first, last = spans[i]
+        busy = sorted((bases[j], bases[j] + spans[j][0]) for j in bases if spans[j][1] <= last and first <= spans[j][2])
+        base = 0
+        for low, high in busy:
+            if base + words <= low:
+                break
+            base = max(base, high)
+        bases[i] = base
+    return [bases[i] for i in range(len(spans))]
+
+
+def peak(spans: Sequence[Span], bases: Sequence[int]) -> int:
+    """Words from 0 to the end of the highest span."""
+    return max((base + words for base, (words, _, _) in zip(bases, spans, strict=True)), default=0)
+
+
+def first_fit(spans: Sequence[Span]) -> list[int]:
+    """Base of each span such that spans needed at the same time do not overlap.
+
+    First-fit in the order given and by decreasing size; the lower peak wins, the order given on a tie.
+    """
+    given = list(range(len(spans)))
+    by_size = sorted(given, key=lambda i: -spans[i][0])
+    return min((_place(spans, order) for order in (given, by_size)), key=lambda bases: peak(spans, bases))
