@@ -10,10 +10,15 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["gradient_draws", "leap", "leap_table", "xorshift_block", "xorshift_step"]
+__all__ = ["default_seeds", "gradient_draws", "leap", "leap_table", "xorshift_block", "xorshift_step"]
 
 U32 = NDArray[np.uint32]
 RUN = 64  # states a stream of xorshift_block makes one after the other
+
+
+def default_seeds(lanes: int) -> U32:
+    """States after reset, uint32[lanes]: lane n has (n + 1) * 0x9E3779B9 mod 2^32."""
+    return (np.arange(1, lanes + 1, dtype=np.uint64) * 0x9E3779B9 & 0xFFFFFFFF).astype(np.uint32)
 
 
 def xorshift_step(state: U32) -> U32:

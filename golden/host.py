@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from golden.generator import default_seeds
 from shiftgrad.config import MEMORIES, Config
-from shiftgrad.isa import COUNTERS, DESCRIPTOR, DESCRIPTOR_WORDS, LFSR_BASE, MAGIC, REGISTERS, Region, Status
+from shiftgrad.isa import COUNTERS, DESCRIPTOR, DESCRIPTOR_WORDS, LFSR_BASE, MAGIC, REGISTERS, Region, Register, Status
 
 __all__ = ["BusError", "HostPort", "descriptor_masks"]
 
@@ -52,11 +53,14 @@ class HostPort:
         }
         self.program = np.zeros(config.program_words, np.uint64)
         self.table = np.zeros((config.tensors, DESCRIPTOR_WORDS), np.uint32)
-        self.lfsr = np.ones(config.size, np.uint32)
+        self.lfsr = default_seeds(config.size)
         self.pc = self.start_pc = self.lr_shift = self.retired = 0
         self.loss = self.correct = self.samples = self.saturated = 0
         self.status = Status.RESET
         self.counters = dict.fromkeys(COUNTERS, 0)
+        self._registers: dict[int, Register] = {
+            register.address: register for register in REGISTERS if register.address < LFSR_BASE + 4 * config.size
+        }
 
     def run(self, pc: int = 0) -> Status:
         """Execute from ``pc`` until the machine stops; why it did."""
@@ -80,7 +84,7 @@ class HostPort:
     def write(self, address: int, words: ArrayLike) -> None:
         """Write 32-bit ``words`` from byte ``address`` up; ``BusError`` before anything is written."""
         data = np.atleast_1d(np.asarray(words)).astype(np.uint32)
-        region, low = self._locate(address, len(data))
+        region, low = self._locate(address, len(data), "w")
         high = low + len(data)
         if region == Region.REGISTERS:
             for i, value in enumerate(data.tolist()):
@@ -99,7 +103,7 @@ class HostPort:
 
     def read(self, address: int, count: int = 1) -> U32:
         """``count`` 32-bit words from byte ``address`` up; ``BusError`` when one of them does not exist."""
-        region, low = self._locate(address, count)
+        region, low = self._locate(address, count, "r")
         high = low + count
         if region == Region.REGISTERS:
             return np.array([self._read_register(4 * i) for i in range(low, high)], np.uint32)
@@ -110,8 +114,8 @@ class HostPort:
         first, lanes = self._lanes(region, low, high)
         return lanes.view(np.uint32).reshape(-1)[low - first:high - first]
 
-    def _locate(self, address: int, count: int) -> tuple[Region, int]:
-        """Region and 32-bit index in it; every word of the access exists."""
+    def _locate(self, address: int, count: int, access: str) -> tuple[Region, int]:
+        """Region and 32-bit index in it; every word of the ``access``, r or w, exists and allows it."""
         if address % 4:
             raise BusError(address, "the address must be a multiple of 4")
         try:
@@ -120,10 +124,11 @@ class HostPort:
             raise BusError(address, "no such region") from None
         low = (address & 0xFFFFF) >> 2
         if region == Region.REGISTERS:
-            registers = self._register_addresses()
-            missing = [4 * i for i in range(low, low + count) if 4 * i not in registers]
-            if missing:
-                raise BusError(missing[0], "no such register")
+            for bad in range(4 * low, 4 * (low + count), 4):
+                if bad not in self._registers:
+                    raise BusError(bad, "no such register")
+                if access not in (register := self._registers[bad]).access:
+                    raise BusError(bad, f"register {register.name} is {register.access}")
         elif low + count > (words := self._region_words(region)):
             raise BusError(region.address + 4 * max(low, words), f"{region.name} has {words} words of 32 bits")
         return region, low
@@ -147,12 +152,8 @@ class HostPort:
 
     # --- registers --------------------------------------------------------------------------------
 
-    def _register_addresses(self) -> dict[int, str]:
-        return {r.address: r.name for r in REGISTERS if r.address < LFSR_BASE + 4 * self.config.size}
-
     def _write_register(self, address: int, value: int) -> None:
-        """Read-only registers ignore writes."""
-        name = self._register_addresses()[address]
+        name = self._registers[address].name
         if name == "START_PC":
             self.start_pc = value & START_PC_MASK
         elif name == "LR_SHIFT":
@@ -162,11 +163,11 @@ class HostPort:
         elif name == "CTRL":
             if value & 4:
                 self.counters = dict.fromkeys(COUNTERS, 0)
-            if value & 1:
+            if value & 3 == 1:  # abort wins; there is nothing to abort
                 self.run(self.start_pc)
 
     def _read_register(self, address: int) -> int:
-        name = self._register_addresses()[address]
+        name = self._registers[address].name
         if name.startswith("LFSR"):
             return int(self.lfsr[int(name[4:])])
         if name.endswith(("_LO", "_HI")):
@@ -177,4 +178,4 @@ class HostPort:
             return self.config.size | (self.config.tensors - 1).bit_length() << 8
         if name == "STATUS":
             return int(self.status) << 8
-        return 0 if name == "CTRL" else int(getattr(self, name.lower())) & 0xFFFFFFFF
+        return int(getattr(self, name.lower())) & 0xFFFFFFFF
