@@ -20,7 +20,8 @@ __all__ = [
     "BOUND8", "BOUND16", "ERROR_EXPONENT", "EXP2", "FRACTION", "LOG2", "LOG2E", "LossRows", "REQUANTISE_MIN",
     "UPDATE_MIN", "align", "amax", "backward_value", "clamp_exponent", "default_seeds", "fixed", "forward_value",
     "gradient_draws", "gradient_value", "guard_shift", "leap", "loss_rows", "nearest", "own_exponent", "push_history",
-    "requantise", "round_log2", "sat32", "saturate", "stochastic", "target_exponent", "update", "xorshift_block", "xorshift_step",
+    "requantise", "round_log2", "sat32", "saturate", "stochastic", "target_exponent", "update", "xorshift_block",
+    "xorshift_step",
 ]
 
 Ints = NDArray[Any]
