@@ -1,0 +1,109 @@
+"""T x T output-stationary systolic array with drains overlapped."""
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["ProcessingElement", "SystolicArray"]
+
+
+class ProcessingElement(wiring.Component):
+    """One multiply-accumulate cell; sums exactly in int32 (the ISA bounds the reduction).
+
+    Members
+    -------
+    a, first : In        operand moving right; ``first`` marks the first term of a tile
+    b : In               operand moving down
+    a_next, first_next, b_next : Out   the same, one cycle later
+    shift, drain_next : In/Out         ``drain_next`` takes ``drain`` (from the cell above) while ``shift``;
+                                       a finished sum enters it LATENCY cycles after the next tile's ``first``
+    """
+
+    LATENCY = 4  # operand register, product, product register, sum
+
+    a: In(signed(8))
+    first: In(1)
+    b: In(signed(8))
+    a_next: Out(signed(8))
+    first_next: Out(1)
+    b_next: Out(signed(8))
+    shift: In(1)
+    drain: In(signed(32))
+    drain_next: Out(signed(32))
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        product, product_q = Signal(signed(16)), Signal(signed(16))
+        first, first_q = Signal(), Signal()
+        acc = Signal(signed(32))
+        m.d.sync += [
+            self.a_next.eq(self.a),
+            self.b_next.eq(self.b),
+            self.first_next.eq(self.first),
+            product.eq(self.a_next * self.b_next),
+            first.eq(self.first_next),
+            product_q.eq(product),
+            first_q.eq(first),
+            acc.eq(Mux(first_q, 0, acc) + product_q),
+        ]
+        with m.If(first_q):
+            m.d.sync += self.drain_next.eq(acc)
+        with m.Elif(self.shift):
+            m.d.sync += self.drain_next.eq(self.drain)
+        return m
+
+
+class SystolicArray(wiring.Component):
+    """T x T cells: ``a`` enters row m at the left, ``b`` column n at the top, both skewed by their lane.
+
+    Members
+    -------
+    a, first : In    lane m's operand and tile start; element (m, k) of a tile enters m cycles after (0, k)
+    b : In           lane n's operand, skewed alike
+    shift : In(T)    bit m: row m of column 0 takes the drain value above it; column n does so n cycles later
+    acc : Out        bottom of each column's drain, signed 32
+
+    Let ``first`` of the next tile enter lane 0 in cycle t. Row T-1 of the finished tile is on ``acc[n]`` in cycle
+    t + n + drain_delay; row T-1-i follows i cycles later when shift bit m is high in the m cycles from t + drain_delay
+    (no longer: from then on the cell may hold the next tile's sum). Tiles must be at least T cycles apart.
+    """
+
+    def __init__(self, *, size: int) -> None:
+        self.size = size
+        operands = data.ArrayLayout(signed(8), size)
+        super().__init__({
+            "a": In(operands),
+            "first": In(size),
+            "b": In(operands),
+            "shift": In(size),
+            "acc": Out(data.ArrayLayout(signed(32), size)),
+        })
+
+    @property
+    def drain_delay(self) -> int:
+        """Cycles from the next tile's ``first`` at lane 0 to row T-1 on ``acc[0]``."""
+        return self.size - 1 + ProcessingElement.LATENCY
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        size = self.size
+        cells = [[ProcessingElement() for _ in range(size)] for _ in range(size)]
+        shift = self.shift
+        for col in range(size):
+            for row in range(size):
+                cell = m.submodules[f"pe_{row}_{col}"] = cells[row][col]
+                left = cells[row][col - 1]
+                above = cells[row - 1][col]
+                m.d.comb += [
+                    cell.a.eq(left.a_next if col else self.a[row]),
+                    cell.first.eq(left.first_next if col else self.first[row]),
+                    cell.b.eq(above.b_next if row else self.b[col]),
+                    cell.drain.eq(above.drain_next if row else 0),
+                    cell.shift.eq(shift[row]),
+                ]
+            m.d.comb += self.acc[col].eq(cells[size - 1][col].drain_next)
+            if col + 1 < size:
+                next_shift = Signal(size, name=f"shift{col + 1}")
+                m.d.sync += next_shift.eq(shift)
+                shift = next_shift
+        return m
