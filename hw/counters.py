@@ -1,0 +1,64 @@
+"""Performance counters."""
+
+from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.sequencer import Activity
+from shiftgrad.isa import COUNTERS
+
+__all__ = ["PerformanceCounters"]
+
+WIDTH = 48
+
+
+class PerformanceCounters(wiring.Component):
+    """48-bit counters named by ``isa.COUNTERS``; they wrap.
+
+    Members
+    -------
+    activity : In             of this cycle
+    feeding, waiting : In     the issuer feeds the array, or waits for the drain's T cycles
+    macs : In                 multiply-accumulates issued in the cycle before
+    clear : In(1)
+    values : Out              by position in ``isa.COUNTERS``
+    """
+
+    def __init__(self, *, size: int) -> None:
+        super().__init__({
+            "activity": In(Activity),
+            "feeding": In(1),
+            "waiting": In(1),
+            "macs": In(unsigned((size * size).bit_length())),
+            "clear": In(1),
+            "values": Out(data.ArrayLayout(unsigned(WIDTH), len(COUNTERS))),
+        })
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        activity, phase = Signal(Activity), self.activity.phase
+        m.d.sync += activity.eq(self.activity)
+        write = self.activity.write
+        events = {
+            "FWD_CYCLES": phase.fwd,
+            "BWD_CYCLES": phase.bwd,
+            "GRAD_CYCLES": phase.grad,
+            "OTHER_CYCLES": phase.other,
+            "FEED_CYCLES": write & self.feeding & ~self.waiting,
+            "RANGE_CYCLES": self.activity.range,
+            "DRAIN_CYCLES": write & self.waiting,
+            "TAIL_CYCLES": write & ~self.feeding,
+            "SETUP_CYCLES": self.activity.setup,
+            "LOSS_CYCLES": self.activity.loss,
+            "FWD_MACS": Mux(activity.write & activity.phase.fwd, self.macs, 0),
+            "BWD_MACS": Mux(activity.write & activity.phase.bwd, self.macs, 0),
+            "GRAD_MACS": Mux(activity.write & activity.phase.grad, self.macs, 0),
+        }
+        for i, name in enumerate(COUNTERS):
+            event = events.pop(name)
+            increment = Signal(len(event), name=f"event_{name.lower()}")
+            m.d.sync += [increment.eq(event), self.values[i].eq(self.values[i] + increment)]
+            with m.If(self.clear):
+                m.d.sync += [increment.eq(0), self.values[i].eq(0)]
+        assert not events
+        return m

@@ -1,0 +1,215 @@
+"""Registers and memory windows: everything a host can reach."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from hw.bus import HostBus
+from hw.decoder import Instruction
+from hw.memory import READ_LATENCY, HostWord
+from shiftgrad.config import MEMORIES, Config
+from shiftgrad.isa import COUNTERS, LFSR_BASE, MAGIC, REGISTERS, Region, Status
+
+__all__ = ["HostInterface"]
+
+
+class HostInterface(wiring.Component):
+    """Target of the host bus.
+
+    Registers answer at any time. Program, table, memories and generators answer ``error`` while the machine is busy, as do
+    addresses that do not exist, are no multiple of 4, or the wrong direction for their register. Writes take two cycles, register
+    reads three, window reads T + READ_LATENCY + 3.
+
+    Members
+    -------
+    bus : In(HostBus)
+    busy, status, pc, retired, saturated, loss, correct, samples, counters, seed_state : In   register values
+    start, abort, clear : Out(1)      pulses from CTRL
+    start_pc, lr_shift : Out
+    seed_load, seed_data : Out        generator writes
+    p_addr, p_data : In/Out           program memory for the sequencer
+    t_id, t_word, t_write, t_data, t_r_data   tensor table window
+    m_en, m_write : Out               window access to a memory, one bit each in the order of MEMORIES
+    m_addr : Out(16)                  its word
+    m_word : Out                      write data at each lane
+    m_data : In                       read data of each memory, lanes concatenated
+    """
+
+    def __init__(self, *, config: Config) -> None:
+        self.config = config
+        self.widths = {memory: config.size * 8 * config.lane_bytes(memory) for memory in MEMORIES}
+        super().__init__({
+            "bus": In(HostBus()),
+            "busy": In(1),
+            "status": In(Status),
+            "pc": In(16),
+            "retired": In(32),
+            "saturated": In(32),
+            "loss": In(32),
+            "correct": In(16),
+            "samples": In(16),
+            "counters": In(data.ArrayLayout(unsigned(48), len(COUNTERS))),
+            "seed_state": In(data.ArrayLayout(unsigned(32), config.size)),
+            "start": Out(1),
+            "abort": Out(1),
+            "clear": Out(1),
+            "start_pc": Out(16),
+            "lr_shift": Out(6),
+            "seed_load": Out(config.size),
+            "seed_data": Out(32),
+            "p_addr": In(16),
+            "p_data": Out(Instruction),
+            "t_id": Out(8),
+            "t_word": Out(3),
+            "t_write": Out(1),
+            "t_data": Out(32),
+            "t_r_data": In(32),
+            "m_en": Out(len(MEMORIES)),
+            "m_write": Out(len(MEMORIES)),
+            "m_addr": Out(16),
+            "m_word": Out(data.ArrayLayout(HostWord, config.size)),
+            "m_data": In(data.StructLayout({name: unsigned(width) for name, width in self.widths.items()})),
+        })
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        config, bus = self.config, self.bus
+        addr = Signal(24)
+        request, write, legal, window = Signal(), Signal(), Signal(), Signal()
+        register_data = Signal(32)
+        select = Signal(4)
+        wait = Signal(range(64))
+        m.d.comb += [addr.eq(bus.addr), request.eq(bus.valid & ~bus.ready), write.eq(bus.write)]
+        region = addr[20:]
+
+        m.submodules.program = program = Memory(shape=64, depth=config.program_words, init=[])
+        p_read, p_write = program.read_port(), program.write_port(granularity=32)
+        go = Signal()  # a legal access happens in this cycle
+        m.d.comb += [
+            p_read.addr.eq(Mux(self.busy, self.p_addr, addr[3:19])),
+            self.p_data.eq(p_read.data),
+            p_write.addr.eq(addr[3:19]),
+            p_write.data.eq(bus.w_data.replicate(2)),
+            self.t_id.eq(addr[5:13]),
+            self.t_word.eq(addr[2:5]),
+            self.t_data.eq(bus.w_data),
+            self.seed_data.eq(bus.w_data),
+        ]
+        whole = bus.strobe == 0xF  # program, table and registers take whole words only
+
+        with m.Switch(region):
+            with m.Case(Region.REGISTERS):
+                self._registers(m, addr, go, write, legal, register_data)
+            with m.Case(Region.PROGRAM):
+                m.d.comb += [
+                    window.eq(1),
+                    legal.eq((addr[3:20] < config.program_words) & (whole | ~write)),
+                    p_write.en.eq(Mux(go & write, Cat(~addr[2], addr[2]), 0)),
+                ]
+            with m.Case(Region.TABLE):
+                m.d.comb += [
+                    window.eq(1),
+                    legal.eq((addr[5:20] < config.tensors) & (whole | ~write)),
+                    self.t_write.eq(go & write),
+                ]
+            for i, memory in enumerate(MEMORIES):
+                shift = (config.pitch(memory) - 1).bit_length()
+                base = int(Region[memory.upper()])
+                cases = [base, base + 1] if memory == "vec" else [base]
+                with m.Case(*cases):
+                    word = addr[shift:20] if memory != "vec" else Cat(addr[shift:20], region[0])
+                    m.d.comb += [
+                        window.eq(1),
+                        legal.eq(word < config.words(memory)),
+                        self.m_addr.eq(word),
+                        self.m_en[i].eq(go),
+                        self.m_write[i].eq(go & write),
+                        select.eq(addr[2:shift]),
+                    ]
+
+        m.d.sync += [bus.ready.eq(0), bus.error.eq(0), bus.r_data.eq(0)]
+        read_data = Signal(32)
+        self._read_mux(m, region, addr, select, p_read.data, register_data, read_data)
+        allowed = legal & (addr[:2] == 0) & ~(window & self.busy)
+        with m.FSM():
+            with m.State("IDLE"):
+                with m.If(request):
+                    with m.If(~allowed):
+                        m.d.sync += [bus.ready.eq(1), bus.error.eq(1)]
+                    with m.Else():
+                        m.d.comb += go.eq(1)
+                        with m.If(write):
+                            m.d.sync += bus.ready.eq(1)
+                        with m.Else():
+                            m.d.sync += wait.eq(Mux(region >= Region.ACT, READ_LATENCY + config.size, 1))
+                            m.next = "READ"
+            with m.State("READ"):
+                m.d.sync += wait.eq(wait - 1)
+                with m.If(wait == 0):
+                    m.d.sync += [bus.ready.eq(1), bus.r_data.eq(read_data)]
+                    m.next = "IDLE"
+
+        word = HostWord(Signal(HostWord, name="host_word"))
+        m.d.comb += [word.data.eq(bus.w_data), word.strobe.eq(bus.strobe), word.select.eq(select)]
+        for lane in range(config.size):
+            m.d.comb += self.m_word[lane].eq(word)
+            rippled = Signal(HostWord, name=f"host_word{lane + 1}")
+            m.d.sync += rippled.eq(word)
+            word = rippled
+        return m
+
+    def _registers(self, m: Module, addr: Signal, go: Signal, write: Signal, legal: Signal, read: Signal) -> None:
+        size = self.config.size
+        config_word = size | ((self.config.tensors - 1).bit_length() << 8)
+        values = {
+            "MAGIC": MAGIC, "CONFIG": config_word, "STATUS": Cat(self.busy, Const(0, 7), self.status),
+            "PC": self.pc, "START_PC": self.start_pc, "LR_SHIFT": self.lr_shift, "RETIRED": self.retired,
+            "LOSS": self.loss, "CORRECT": self.correct, "SAMPLES": self.samples, "SATURATED": self.saturated,
+        }
+        for i, name in enumerate(COUNTERS):
+            values[f"{name}_LO"], values[f"{name}_HI"] = self.counters[i][:32], self.counters[i][32:]
+        values |= {f"LFSR{lane}": self.seed_state[lane] for lane in range(size)}
+        data_in = self.bus.w_data
+        whole = self.bus.strobe == 0xF
+        with m.Switch(addr[:20]):
+            for register in REGISTERS:
+                lane = (register.address - LFSR_BASE) // 4
+                if lane >= size:
+                    continue
+                with m.Case(register.address):
+                    m.d.comb += legal.eq(Mux(write, whole & ("w" in register.access), "r" in register.access))
+                    if lane >= 0:
+                        m.d.comb += legal.eq(~self.busy & (whole | ~write))
+                    if register.name in values:
+                        m.d.comb += read.eq(values[register.name])
+                    with m.If(go & write):
+                        if register.name == "CTRL":
+                            m.d.comb += [self.abort.eq(data_in[1]), self.clear.eq(data_in[2])]
+                            m.d.comb += self.start.eq(data_in[0] & ~data_in[1])
+                        elif register.name == "START_PC":
+                            m.d.sync += self.start_pc.eq(data_in)
+                        elif register.name == "LR_SHIFT":
+                            m.d.sync += self.lr_shift.eq(data_in)
+                        elif lane >= 0:
+                            m.d.comb += self.seed_load[lane].eq(1)
+                    if register.name == "CTRL":
+                        with m.If(data_in[0] & self.busy):
+                            m.d.comb += legal.eq(0)
+
+    def _read_mux(self, m: Module, region: object, addr: Signal, select: Signal, program: object,
+                  register: Signal, read: Signal) -> None:
+        register_q = Signal(32)
+        m.d.sync += register_q.eq(register)
+        m.d.comb += read.eq(register_q)
+        with m.Switch(region):
+            with m.Case(Region.PROGRAM):
+                m.d.comb += read.eq(Mux(addr[2], program[32:], program[:32]))  # type: ignore[index]
+            with m.Case(Region.TABLE):
+                m.d.comb += read.eq(self.t_r_data)
+            for memory in MEMORIES:
+                base = int(Region[memory.upper()])
+                cases = [base, base + 1] if memory == "vec" else [base]
+                with m.Case(*cases):
+                    m.d.comb += read.eq(getattr(self.m_data, memory).word_select(select, 32))
+

@@ -1,0 +1,120 @@
+"""The post-processor: one lane a column, and the addresses that go with its rows."""
+
+from amaranth.hdl import Module, Signal, signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.lane import Lane, LaneControl
+from hw.memory import READ_LATENCY
+
+__all__ = ["PostProcessor"]
+
+
+class PostProcessor(wiring.Component):
+    """Lanes plus the address pipeline from a drain token to its last write.
+
+    A token in cycle x belongs to the accumulators that reach lane n in cycle x + ACC_DELAY + n.
+
+    Members
+    -------
+    control : In                       what the lanes do; static during a pass
+    token, offset, tile, lanes : In    from the drain controller
+    aux_base, aux_by_tile : In         second operand (bias, mask, momentum): at base + offset, or base + tile
+    dst_base, q_base : In              old and new weights; requantised mantissas
+    aux_en, aux_addr : Out             read root of the second operand
+    old_en, old_addr : Out             read root of the old weights
+    q_en, q_addr, w_en, w_addr : Out   write roots of ``q`` and ``w_new``; silent in a range pass
+    acc, aux, old : In                 lane data, as the skewed memories and the array give them
+    q, w_new : Out                     lane data for the write roots
+    clear : In(1)                      ``amax`` and ``saturated`` start anew
+    amax, saturated : Out              of each lane
+    seed_load, seed_data, seed_state   generators: load lane n's when bit n is set; their states
+    """
+
+    ACC_DELAY = 1 + READ_LATENCY
+    Q_DELAY = ACC_DELAY + Lane.Q_LATENCY
+    W_DELAY = ACC_DELAY + Lane.W_LATENCY
+    OLD_DELAY = ACC_DELAY + Lane.W_DELAY - READ_LATENCY
+    AMAX_DELAY = ACC_DELAY + Lane.AMAX_LATENCY
+
+    def __init__(self, *, size: int) -> None:
+        self.size = size
+
+        def lanes(shape: object) -> data.ArrayLayout:
+            return data.ArrayLayout(shape, size)
+
+        super().__init__({
+            "control": In(LaneControl),
+            "token": In(1),
+            "offset": In(16),
+            "tile": In(16),
+            "lanes": In(unsigned(size.bit_length())),
+            "aux_base": In(16),
+            "aux_by_tile": In(1),
+            "dst_base": In(16),
+            "q_base": In(16),
+            "aux_en": Out(1),
+            "aux_addr": Out(16),
+            "old_en": Out(1),
+            "old_addr": Out(16),
+            "q_en": Out(1),
+            "q_addr": Out(16),
+            "w_en": Out(1),
+            "w_addr": Out(16),
+            "acc": In(lanes(signed(32))),
+            "aux": In(lanes(signed(16))),
+            "old": In(lanes(signed(16))),
+            "q": Out(lanes(signed(8))),
+            "w_new": Out(lanes(signed(16))),
+            "clear": In(1),
+            "amax": Out(lanes(unsigned(32))),
+            "saturated": Out(lanes(unsigned(20))),
+            "seed_load": In(size),
+            "seed_data": In(32),
+            "seed_state": Out(lanes(unsigned(32))),
+        })
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        valid, offset, count = [self.token], [self.offset], [self.lanes]
+        for stage in range(1, max(self.W_DELAY, self.ACC_DELAY + self.size) + 1):
+            for pipe, name in ((valid, "valid"), (offset, "offset"), (count, "count")):
+                delayed = Signal.like(pipe[-1], name=f"{name}{stage}")
+                m.d.sync += delayed.eq(pipe[-1])
+                pipe.append(delayed)
+
+        write = ~self.control.range_pass
+        m.d.comb += [
+            self.aux_en.eq(valid[1] & (self.control.add | self.control.mask)),
+            self.old_en.eq(valid[self.OLD_DELAY] & self.control.grad),
+            self.q_en.eq(valid[self.Q_DELAY] & write),
+            self.w_en.eq(valid[self.W_DELAY] & write & self.control.grad),
+        ]
+        m.d.sync += [
+            self.aux_addr.eq(self.aux_base + self.offset),
+            self.old_addr.eq(self.dst_base + offset[self.OLD_DELAY - 1]),
+            self.q_addr.eq(self.q_base + offset[self.Q_DELAY - 1]),
+            self.w_addr.eq(self.dst_base + offset[self.W_DELAY - 1]),
+        ]
+        with m.If(self.aux_by_tile):
+            m.d.sync += self.aux_addr.eq(self.aux_base + self.tile)
+
+        for n in range(self.size):
+            lane = m.submodules[f"lane{n}"] = Lane(index=n)
+            m.d.comb += [
+                lane.ctl.eq(self.control),
+                lane.valid.eq(valid[self.ACC_DELAY + n]),
+                lane.keep.eq(count[self.ACC_DELAY + n] > n),
+                lane.acc.eq(self.acc[n]),
+                lane.op2.eq(self.aux[n]),
+                lane.w.eq(self.old[n]),
+                lane.clear.eq(self.clear),
+                lane.seed_load.eq(self.seed_load[n]),
+                lane.seed_data.eq(self.seed_data),
+                self.q[n].eq(lane.q),
+                self.w_new[n].eq(lane.w_new),
+                self.amax[n].eq(lane.amax),
+                self.saturated[n].eq(lane.saturated),
+                self.seed_state[n].eq(lane.seed_state),
+            ]
+        return m
