@@ -1,0 +1,56 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+JOBS ?= 2
+
+CONFIG ?= sim_8x8
+CONFIGS ?= sim_4x4 sim_8x8 sim_12x12 sim_16x16 ulx3s_85f_8x8
+BOARD ?= ulx3s_85f
+RUN ?= train --config $(CONFIG) --model mlp --dataset digits --device verilator --report build/run
+BENCH ?= bench --out build/bench
+PYTEST ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint verilog sim bitstream bench clean distclean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "variables: CONFIG=$(CONFIG) BOARD=$(BOARD) JOBS=$(JOBS) PYTHON=$(PYTHON) PYTEST='tests/test_x.py -k name'"
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "wanted Python 3.11 or later (make PYTHON=...), got " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+install: $(INSTALLED)  ## the virtual environment with everything in it
+
+run: $(INSTALLED)  ## train a network on the simulated accelerator, every instruction compared with the golden machine
+	$(BIN)/shiftgrad $(RUN)
+
+test: $(INSTALLED)  ## all tests
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST)
+
+lint: $(INSTALLED)  ## style and types
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+verilog: $(INSTALLED)  ## Verilog, C header and description of every configuration, in build/verilog
+	for config in $(CONFIGS); do $(BIN)/shiftgrad generate --config $$config --out build/verilog || exit 1; done
+
+sim: $(INSTALLED)  ## the cocotb campaign on CONFIG
+	$(BIN)/python -m sim.benches --config $(CONFIG)
+
+bitstream: $(INSTALLED)  ## bitstream and timing report for BOARD
+	$(BIN)/shiftgrad bitstream --board $(BOARD)
+
+bench: $(INSTALLED)  ## speed, utilisation and accuracy
+	$(BIN)/shiftgrad $(BENCH)
+
+clean:  ## remove what builds made
+	rm -rf build
+
+distclean: clean  ## remove the virtual environment and caches too
+	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find golden hw shiftgrad sim tests -name __pycache__ -prune -exec rm -rf {} +
