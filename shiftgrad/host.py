@@ -65,7 +65,7 @@ def pixels(images: Array) -> NDArray[np.int8]:
     if images.dtype == np.uint8:
         return (images >> 1).astype(np.int8)
     if images.dtype != np.int8:
-        raise TypeError(f"images must be uint8 pixels or int8 mantissas (exponent {PIXEL_EXPONENT}), got {images.dtype}")
+        raise TypeError(f"images must be uint8 pixels or int8 mantissas (e = {PIXEL_EXPONENT}), got {images.dtype}")
     if images.size and images.min() == -128:
         raise ValueError("mantissas must be from -127 to 127, got -128")
     return images
