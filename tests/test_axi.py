@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 from amaranth.sim import Simulator
@@ -177,23 +178,38 @@ def test_a_response_waits_for_the_master_without_losing_the_next_request():
     harness.run(bench)
 
 
-def test_reads_and_writes_take_turns():
-    harness = Harness(seed=5, bus_wait=1)
-    count = 12
+@pytest.mark.parametrize("pause", [0.0, 0.6])
+def test_full_channels_lose_nothing_and_take_turns(pause):
+    harness = Harness(seed=5, bus_wait=1, pause=pause)
+    half, count = WORDS // 2, 40
+    harness.memory = [0] * half + list(range(half))
+    addresses = [4 * (i % half) for i in range(count)]
 
-    async def writes(ctx):
+    async def aw(ctx):
+        for addr in addresses:
+            await harness.send(ctx, "aw", addr=addr)
+
+    async def w(ctx):
         for i in range(count):
-            assert await harness.write(ctx, 4 * i, i) == OKAY
+            await harness.send(ctx, "w", data=i, strb=0xF)
 
-    async def reads(ctx):
-        for _ in range(count):
-            await harness.read(ctx, 0)
+    async def ar(ctx):
+        for addr in addresses:
+            await harness.send(ctx, "ar", addr=addr + 4 * half)
 
-    harness.run(writes, reads)
-    kinds = [write for write, _ in harness.accesses]
-    assert kinds.count(True) == kinds.count(False) == count
-    runs = max(sum(1 for _ in run) for run in _runs(kinds[: 2 * count - 4]))
-    assert runs <= 2, f"one direction was served {runs} times in a row while the other waited"
+    async def b(ctx):
+        assert [await harness.receive(ctx, "b") for _ in range(count)] == [(OKAY,)] * count
+
+    async def r(ctx):
+        assert [await harness.receive(ctx, "r") for _ in range(count)] == [(OKAY, i % half) for i in range(count)]
+
+    harness.run(aw, w, ar, b, r)
+    assert [addr for write, addr in harness.accesses if write] == addresses
+    assert [addr - 4 * half for write, addr in harness.accesses if not write] == addresses
+    assert harness.memory[:half] == list(range(count - half, count))
+    if not pause:
+        kinds = [write for write, _ in harness.accesses][2:-2]
+        assert all(x != y for x, y in pairwise(kinds)), f"one direction waited for two of the other: {kinds}"
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.5, 0.8])
@@ -225,14 +241,3 @@ def test_random_traffic(pause, bus_wait):
     harness.memory = [0] * half + [harness.rng.getrandbits(32) for _ in range(WORDS - half)]
     harness.run(owner, reader)
     assert len(harness.accesses) == 2 * count
-
-
-def _runs(values):
-    run = []
-    for value in values:
-        if run and run[-1] != value:
-            yield run
-            run = []
-        run.append(value)
-    if run:
-        yield run
