@@ -74,13 +74,9 @@ class AxiLite(wiring.Component):
         ]
         can_write = aw_full & w_full & ~self.s_axi_bvalid
         can_read = ar_full & ~self.s_axi_rvalid
-        # bus.write keeps the last direction: the other one goes first
+        # buffers are empty after their access, so whoever waits is next: the directions take turns
         with m.If(~bus.valid):
-            m.d.sync += bus.valid.eq(can_write | can_read)
-            with m.If(can_write & (~bus.write | ~can_read)):
-                m.d.sync += bus.write.eq(1)
-            with m.Elif(can_read):
-                m.d.sync += bus.write.eq(0)
+            m.d.sync += [bus.valid.eq(can_write | can_read), bus.write.eq(can_write)]
         with m.Elif(bus.ready):
             m.d.sync += bus.valid.eq(0)
         return m
