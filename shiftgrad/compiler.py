@@ -114,12 +114,12 @@ class _Builder:
                 self.emit(program, name, "bias", Opcode.GRAD, operands, self.delayed | Flag.ONES, self.imm)
 
     def live(self, name: str) -> tuple[int, int]:
-        """When the train program needs ``name`` kept; parameters always, ``input`` and ``labels`` from the start."""
+        """First and last instruction of the train program that need ``name`` kept: all for parameters and labels."""
         train = [draft.operands for draft in self.emitted if draft.program == "train"]
         if self.shapes[name].memory not in (Memory.ACT, Memory.ERR):
             return 0, len(train) - 1
         uses = [pc for pc, operands in enumerate(train) if name in operands.values()]
-        return (0 if name == "input" else uses[0]), uses[-1]
+        return uses[0], uses[-1]
 
     def tensors(self) -> tuple[Tensor, ...]:
         bases: dict[str, int] = {}

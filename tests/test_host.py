@@ -226,11 +226,11 @@ def test_a_program_that_runs_away() -> None:
 # --- it learns ------------------------------------------------------------------------------------
 
 def test_digits() -> None:
-    """64-48-10 in 6 epochs; 20 epochs give 98.9 to 99.4 % held out over seeds 0 to 2."""
+    """64-48-10 in 6 epochs: 97.5 to 98.9 % held out over seeds 0 to 7 (20 epochs: 98.9 to 99.4 % over 0 to 2)."""
     data = load("digits")
     host = host_of(mlp(64, (48,), 10), config=CONFIGS["sim_8x8"], batch=16, lr_shift=4, seed=0)
     rng = np.random.default_rng(0)
     losses = [host.train_epoch(data.images, data.labels, rng, 2 * (epoch >= 4)).loss for epoch in range(6)]
     accuracy, loss = host.evaluate(data.test_images, data.test_labels)
     print(f"losses {losses}, held out {accuracy:.4f}, loss {loss:.4f}")
-    assert accuracy >= 0.96 and losses[-1] < 0.12 < losses[0]
+    assert accuracy >= 0.97 and losses[-1] < 0.08 < losses[0]
