@@ -2,5 +2,5 @@
 
 import os
 
-# The products are small: on busy cores a second BLAS thread costs ten times what it saves. Heeded before NumPy is imported.
+# The products are small: on busy cores a second BLAS thread costs ten times what it saves. Heeded if NumPy comes later.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
