@@ -39,10 +39,10 @@ class Stop(Exception):  # noqa: N818
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """An entry of the tensor table; ``history`` holds the entries in use, newest first."""
+    """An entry of the tensor table as stored; ``history`` holds the entries in use, newest first."""
 
     id: int
-    memory: Memory
+    memory: int
     base: int
     stride: int
     rows: int
@@ -92,8 +92,8 @@ class GoldenMachine(HostPort):
         w = self.table[index].tolist()
         count = w[4] >> 8 & 0xF
         history = tuple(_signed8(w[5 + i // 4], 8 * (i % 4)) for i in range(min(count, HISTORY)))
-        return Tensor(index, w[2] & 7, w[0] & 0xFFFF, w[0] >> 16, w[1] & 0xFFFF, w[1] >> 16,  # type: ignore[arg-type]
-                      _signed8(w[4], 0), count, history)
+        return Tensor(index, w[2] & 7, w[0] & 0xFFFF, w[0] >> 16, w[1] & 0xFFFF, w[1] >> 16, _signed8(w[4], 0), count,
+                      history)
 
     def values(self, tensor: Tensor) -> NDArray[Any]:
         """The mantissas of ``tensor``, [rows, cols], a view."""
