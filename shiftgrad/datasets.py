@@ -144,7 +144,7 @@ def _mnist(data_dir: Path | None, seed: int) -> Dataset:
 
 def _digits(data_dir: Path | None, seed: int) -> Dataset:
     try:
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+        from sklearn.datasets import load_digits
     except ImportError:
         raise DatasetError("digits: wanted scikit-learn, which holds them, got no such package") from None
     bunch = load_digits()
@@ -166,8 +166,8 @@ def load(name: str, data_dir: str | Path | None = None, seed: int = 0) -> Datase
     Parameters
     ----------
     name : ``digits`` (1,797 of 8 x 8, no file needed, 80 / 20 by ``seed``) or ``mnist`` (28 x 28, IDX files of
-        ``data_dir``). MNIST with both file pairs is used as published; one pair alone is divided by a fixed permutation: ``t10k`` into
-        8,000 to train and 2,000 held out, ``train`` 5 : 1.
+        ``data_dir``). MNIST with both file pairs is used as published; one pair alone is divided by a fixed
+        permutation: ``t10k`` into 8,000 to train and 2,000 held out, ``train`` 5 : 1.
     data_dir : folder of the files; ``digits`` needs none
     seed : of the division of ``digits``
 

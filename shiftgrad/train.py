@@ -1,0 +1,314 @@
+"""The training loop: the same on every device, resumable to the bit."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import numpy as np
+
+from shiftgrad import checkpoint as checkpoints
+from shiftgrad.checkpoint import Checkpoint
+from shiftgrad.datasets import Dataset, DatasetError
+from shiftgrad.device import Device
+from shiftgrad.host import Host
+from shiftgrad.isa import DESCRIPTOR_WORDS, Region
+from shiftgrad.meters import Probe, clear_counters, read_counters
+from shiftgrad.plan import Plan
+from shiftgrad.record import Epoch, History, Hyper, Totals
+
+__all__ = ["Interrupted", "Outcome", "Trainer", "Watch", "digest", "stop_on_signals"]
+
+
+class Interrupted(Exception):  # noqa: N818
+    """Training was asked to stop; the step in progress is done and, where a path was given, the checkpoint written."""
+
+    def __init__(self, step: int, steps: int) -> None:
+        super().__init__(f"stopped after step {step} of {steps}")
+        self.step, self.steps = step, steps
+
+
+class Watch(Protocol):
+    """What follows a run; every method is called between two programs of the device."""
+
+    def step(self, trainer: Trainer) -> None:
+        """A training step is done."""
+
+    def evaluating(self, trainer: Trainer, done: int, total: int) -> None:
+        """``done`` of ``total`` held-out samples are classified."""
+
+    def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
+        """An evaluation is done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run ended.
+
+    Parameters
+    ----------
+    accuracy, loss : on the held-out samples, 0 to 1 and nats
+    steps : training steps done
+    totals, history : figures of the whole run, resumed parts included
+    """
+
+    accuracy: float
+    loss: float
+    steps: int
+    totals: Totals
+    history: History
+
+    @property
+    def final_line(self) -> str:
+        """The run in one line."""
+        compared = self.totals.compared_instructions
+        return (f"held-out accuracy {100 * self.accuracy:.2f} %, {self.steps} steps, "
+                f"{compared} instructions compared, {self.totals.mismatches} mismatches")
+
+
+class Stop:
+    """A request to stop, set from outside; ``bool(stop)`` tells."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __bool__(self) -> bool:
+        return self.requested
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """A :class:`Stop` that the first SIGINT or SIGTERM sets; a second one raises ``KeyboardInterrupt``."""
+    stop = Stop()
+
+    def request(signum: int, frame: FrameType | None) -> None:
+        if stop.requested:
+            raise KeyboardInterrupt
+        stop.requested = True
+
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def digest(data: Dataset) -> str:
+    """SHA-256 of the training images and labels, as hexadecimal."""
+    total = hashlib.sha256()
+    for array in (data.images, data.labels):
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
+
+
+class Trainer:
+    """Trains ``plan`` on ``device`` with ``data``.
+
+    Parameters
+    ----------
+    device : a machine of the plan's configuration
+    plan, data, hyper : what, on what, how; ``plan`` has ``hyper``'s batch, learning rate and scale
+    resume : go on from here instead of fresh parameters
+    save : where to write checkpoints: after every evaluation, and when stopped
+
+    Attributes
+    ----------
+    step, steps : training steps done, and of the whole run
+    resumed_from : the step it started at
+    history, totals : figures so far
+    """
+
+    def __init__(self, device: Device, plan: Plan, data: Dataset, hyper: Hyper, *, resume: Checkpoint | None = None,
+                 save: Path | None = None) -> None:
+        if data.inputs != plan.network.inputs or data.classes > plan.network.classes:
+            raise DatasetError(f"{data.name} has {data.inputs} inputs and {data.classes} classes, "
+                               f"{plan.network.name} takes {plan.network.inputs} and gives {plan.network.classes}")
+        if len(data.labels) < hyper.batch:
+            raise DatasetError(f"{data.name}: a batch of {hyper.batch} needs as many samples, got {len(data.labels)}")
+        self.plan, self.data, self.hyper, self.save_path = plan, data, hyper, save
+        self.host = Host(device, plan)
+        self.device = device
+        self.probe = Probe(self.host)
+        self.steps_per_epoch = len(data.labels) // hyper.batch
+        self.steps = hyper.epochs * self.steps_per_epoch
+        self.step = self.resumed_from = resume.step if resume else 0
+        self.history = resume.history if resume else History()
+        self.totals = resume.totals if resume else Totals()
+        self._resume = resume
+        self._digest = digest(data)
+        self._order: tuple[int, np.ndarray[Any, Any]] = (-1, np.zeros(0, np.int64))
+        self._seen = (device.compared_instructions, device.mismatches)
+        self._clock = time.monotonic()
+
+    # --- the run ----------------------------------------------------------------------------------
+
+    def run(self, *, max_steps: int | None = None, watch: Watch | None = None, stop: Stop | None = None) -> Outcome:
+        """Train until the last step, or the ``max_steps``-th, and evaluate.
+
+        Raises
+        ------
+        Interrupted
+            ``stop`` was set; the checkpoint, if there is a path for one, has been written
+        """
+        stop = stop if stop is not None else Stop()
+        last = self.steps if max_steps is None else min(self.steps, max_steps)
+        self._load()
+        try:
+            result = self._train(last, watch, stop) or self._evaluate(watch, stop)
+        except Interrupted:
+            if self.save_path:
+                self.save(self.save_path)
+            raise
+        self._settle()
+        if self.save_path:
+            self.save(self.save_path)
+        return Outcome(accuracy=result[0], loss=result[1], steps=self.step, totals=self.totals, history=self.history)
+
+    def checkpoint(self) -> Checkpoint:
+        """The run as it stands."""
+        self._settle()
+        return Checkpoint(network=self.plan.network, config=self.plan.config, hyper=self.hyper, dataset=self.data.name,
+                          digest=self._digest, step=self.step, steps=self.steps, state=self.host.state(),
+                          history=self.history, totals=self.totals)
+
+    def save(self, path: Path) -> None:
+        """Write :meth:`checkpoint` to ``path``."""
+        checkpoints.save(path, self.checkpoint())
+
+    # --- steps ------------------------------------------------------------------------------------
+
+    def _train(self, last: int, watch: Watch | None, stop: Stop) -> tuple[float, float] | None:
+        """Steps up to ``last``; the evaluation that fell due behind it, if one did."""
+        while True:
+            result = self._evaluate_if_due(watch, stop)
+            if self.step >= last:
+                return result
+            self._halt_if(stop)
+            self._train_step()
+            if watch:
+                watch.step(self)
+
+    def _load(self) -> None:
+        if self._resume:
+            self.host.load(self.hyper.seed, state=self._resume.state)
+        else:
+            self.host.load(self.hyper.seed)
+        if self.probe.fits:
+            self.probe.load()
+        clear_counters(self.device)
+        self._clock = time.monotonic()
+
+    def batch_indices(self, step: int) -> np.ndarray[Any, Any]:
+        """Training samples of ``step``: a function of the seed and the step alone."""
+        epoch, index = divmod(step, self.steps_per_epoch)
+        if self._order[0] != epoch:
+            generator = np.random.default_rng([self.hyper.seed, epoch])
+            self._order = (epoch, generator.permutation(len(self.data.labels)))
+        return self._order[1][index * self.hyper.batch : (index + 1) * self.hyper.batch]
+
+    def _train_step(self) -> None:
+        chosen = self.batch_indices(self.step)
+        extra = self.hyper.lr_extra(self.step, self.steps)
+        self.host.load_batch(self.data.images[chosen], self.data.labels[chosen])
+        sampled = self.step % self.hyper.sample_every == 0 or self.step == self.steps - 1
+        saturation: dict[str, float] = {}
+        if sampled and self.probe.fits:
+            with self._unmetered():
+                result, saturation = self.probe.step(extra)
+        else:
+            result = self.host.train_step(extra)
+            self.totals.metered += 1
+        self.step += 1
+        self.history.loss.append(result.loss)
+        self.history.accuracy.append(result.correct / max(1, result.samples))
+        self.history.lr_extra.append(extra)
+        if sampled:
+            self.history.sample(self.host.exponents(), saturation)
+
+    def _evaluate_if_due(self, watch: Watch | None, stop: Stop) -> tuple[float, float] | None:
+        epoch, rest = divmod(self.step, self.steps_per_epoch)
+        due = epoch % self.hyper.eval_every == 0 or self.step == self.steps
+        if rest or not self.step or not due:
+            return None
+        epochs = self.history.epochs
+        if epochs and epochs[-1].step == self.step:
+            return epochs[-1].accuracy, epochs[-1].loss
+        accuracy, loss = self._evaluate(watch, stop)
+        since = epochs[-1].step if epochs else 0
+        entry = Epoch(epoch=epoch, step=self.step, train_loss=float(np.mean(self.history.loss[since:])),
+                      train_accuracy=float(np.mean(self.history.accuracy[since:])), loss=loss, accuracy=accuracy)
+        epochs.append(entry)
+        if self.save_path:
+            self.save(self.save_path)
+        if watch:
+            watch.epoch(self, entry)
+        return accuracy, loss
+
+    def _evaluate(self, watch: Watch | None, stop: Stop) -> tuple[float, float]:
+        """Accuracy and mean loss on the held-out samples, a batch at a time so that it can be stopped.
+
+        The tensor table is put back, so that evaluations leave no trace in the training that follows.
+        """
+        total, batch = len(self.data.test_labels), self.hyper.batch
+        correct = loss = 0.0
+        with self._unmetered(), self._same_table():
+            for start in range(0, total, batch):
+                self._halt_if(stop)
+                part = slice(start, min(start + batch, total))
+                share = part.stop - start
+                accuracy, mean = self.host.evaluate(self.data.test_images[part], self.data.test_labels[part])
+                correct, loss = correct + accuracy * share, loss + mean * share
+                if watch:
+                    watch.evaluating(self, part.stop, total)
+        return correct / max(1, total), loss / max(1, total)
+
+    def _halt_if(self, stop: Stop) -> None:
+        if stop:
+            raise Interrupted(self.step, self.steps)
+
+    # --- figures ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def _unmetered(self) -> Iterator[None]:
+        """Keep what runs inside out of the counters' totals."""
+        self._collect()
+        try:
+            yield
+        finally:
+            clear_counters(self.device)
+
+    @contextmanager
+    def _same_table(self) -> Iterator[None]:
+        table = self.device.read(Region.TABLE.address, DESCRIPTOR_WORDS * len(self.plan.tensors))
+        try:
+            yield
+        finally:
+            self.device.write(Region.TABLE.address, table)
+
+    def _collect(self) -> None:
+        self.totals.counters = dict(Counter(self.totals.counters) + read_counters(self.device))
+        clear_counters(self.device)
+
+    def _settle(self) -> None:
+        """Bring the totals up to date."""
+        self._collect()
+        now, seen = time.monotonic(), (self.device.compared_instructions, self.device.mismatches)
+        self.totals.compared_instructions += seen[0] - self._seen[0]
+        self.totals.mismatches += seen[1] - self._seen[1]
+        self.totals.seconds += now - self._clock
+        self._seen, self._clock = seen, now
+
+    def facts(self) -> dict[str, Any]:
+        """Hyperparameters and sizes in plain types."""
+        return {**asdict(self.hyper), "drops": list(self.hyper.drops), "network": self.plan.network.name,
+                "parameters": self.plan.network.parameters, "config": self.plan.config.name, "dataset": self.data.name,
+                "train_samples": len(self.data.labels), "test_samples": len(self.data.test_labels)}
