@@ -1,0 +1,321 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from shiftgrad.checkpoint import CheckpointError
+from shiftgrad.compiler import SCALES, CompileError
+from shiftgrad.config import CONFIGS, ConfigError
+from shiftgrad.datasets import DATASETS, DatasetError
+from shiftgrad.device import DeviceError
+from shiftgrad.host import MachineError
+from shiftgrad.models import NetworkError
+from shiftgrad.record import HyperError
+from shiftgrad.train import Interrupted
+
+__all__ = ["main"]
+
+# the user's to mend, and the machine's or the run's
+USAGE = (ConfigError, DatasetError, NetworkError, CompileError, CheckpointError, HyperError)
+FAILURE = (DeviceError, MachineError, OSError)
+FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+
+
+class Numbers(click.ParamType[Any]):
+    """Comma-separated numbers of one kind; ``none`` is no number at all."""
+
+    def __init__(self, kind: type[int] | type[float], name: str) -> None:
+        self.kind, self.name = kind, name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The numbers as a tuple."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(self.kind(part) for part in value.split(",")) if value != "none" else ()
+        except ValueError:
+            example = "48,32" if self.kind is int else "0.6,0.85"
+            self.fail(f"wanted {self.name} such as {example} or none, got {value!r}")
+
+
+class Main(click.Group):
+    """A group whose errors are one line on standard error: exit status 2 for wrong use or data, 1 for failures."""
+
+    def main(self, args: Any = None, prog_name: Any = None, complete_var: Any = None, standalone_mode: bool = True,
+             **extra: Any) -> Any:
+        """Run, report, exit."""
+        try:
+            status = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        except (KeyboardInterrupt, click.Abort):
+            _stop("interrupted", INTERRUPTED)
+        except click.ClickException as error:
+            context = getattr(error, "ctx", None)
+            hint = f" ({context.command_path} --help explains)" if context else ""
+            _stop(f"{error.format_message()}{hint}", error.exit_code)
+        except USAGE as error:
+            _stop(str(error), WRONG_USE)
+        except FAILURE as error:
+            _stop(str(error), FAILED)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _stop(message: str, status: int) -> None:
+    click.echo(f"shiftgrad: {' '.join(message.split())}", err=True)
+    sys.exit(status)
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=1))
+
+
+def config_option(*, default: str | None = "sim_8x8", multiple: bool = False) -> Callable[[Command], Command]:
+    """``--config NAME``."""
+    named = ", ".join(CONFIGS)
+    return click.option("--config", type=click.Choice(list(CONFIGS)), metavar="NAME", default=default,
+                        multiple=multiple, help=f"Machine: {named}." + (f"  [default: {default}]" if default else ""))
+
+
+def _flat(ctx: click.Context, param: click.Parameter, value: tuple[tuple[int, ...], ...]) -> tuple[int, ...] | None:
+    return sum(value, ()) if value else None
+
+
+hidden_option = click.option(
+    "--hidden", type=Numbers(int, "sizes"), metavar="N,N,...", multiple=True, callback=_flat,
+    help="Units of the hidden layers, or none.  [default: 48 for digits, 128 for mnist]")
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+
+
+@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="shiftgrad", prog_name="shiftgrad")
+def main() -> None:
+    """An int8 systolic-array accelerator that trains networks by itself: train on it, generate it, build it.
+
+    \b
+    Start here:
+      shiftgrad train                              a digit classifier on the golden machine, seconds
+      shiftgrad train --device verilator           the same on the simulated RTL, compared bit for bit
+      shiftgrad estimate --dataset mnist           what a step will cost, before anything is built
+      shiftgrad generate --config sim_8x8          Verilog, C header and JSON description
+      shiftgrad info                               the configurations, data sets and boards there are
+    """
+
+
+@main.command()
+@config_option(default=None)
+@click.option("--model", type=click.Choice(["mlp"]), default="mlp", help="Kind of network.")
+@click.option("--dataset", type=click.Choice(list(DATASETS)), help="What to learn.  [default: digits]")
+@click.option("--data-dir", type=PATH, help="Folder of the MNIST IDX files (train-*, t10k-*; gzip or not).")
+@hidden_option
+@click.option("--batch", type=int, help="Samples a step.  [default: 16 for digits, 32 for mnist]")
+@click.option("--epochs", type=int, help="Passes over the training data.  [default: 15]")
+@click.option("--max-steps", type=click.IntRange(min=0), help="Stop after this many steps in all, then evaluate.")
+@click.option("--lr-shift", type=int, help="The learning rate starts at 2^-N.  [default: 4]")
+@click.option("--lr-drops", type=Numbers(float, "fractions"), metavar="F,F,...",
+              help="Fractions of the run after which it is halved, or none.  [default: 0.6,0.85]")
+@click.option("--scale", type=click.Choice(SCALES),
+              help="Exponents from each tensor's history, or from its own maximum (two passes).  [default: delayed]")
+@click.option("--seed", type=int, help="Of parameters, rounding, order and division of the data.  [default: 0]")
+@click.option("--eval-every", type=int, metavar="EPOCHS", help="Epochs between held-out evaluations.  [default: 1]")
+@click.option("--device", default="golden", metavar="DEVICE", show_default=True,
+              help="golden (NumPy), verilator (the RTL) or serial:PORT (a board).")
+@click.option("--compare/--no-compare", default=None,
+              help="Compare every instruction of verilator with the golden machine.  [default: compare]")
+@click.option("--save", type=PATH, metavar="FILE", help="Checkpoint: written after evaluations, at the end, on Ctrl-C.")
+@click.option("--resume", type=PATH, metavar="FILE", help="Go on from a checkpoint (and save to it unless --save).")
+@click.option("--resume-if-present", is_flag=True, help="Go on from --save if it holds an unfinished run.")
+@click.option("--report", type=PATH, metavar="DIR", help="Write report.html and result.json there.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@json_option
+def train(as_json: bool, quiet: bool, **options: Any) -> int:
+    """Train a network and evaluate it on held-out data.
+
+    The same bits come out on every device, and however often the run is interrupted and resumed. The last line says
+    held-out accuracy, steps, instructions compared with the golden machine, and mismatches; a mismatch exits with 1.
+
+    \b
+    Examples:
+      shiftgrad train --dataset mnist --data-dir ~/mnist
+      shiftgrad train --device verilator --report build/run --save build/run/checkpoint.npz
+      shiftgrad train --resume build/run/checkpoint.npz
+      shiftgrad train --config sim_16x16 --hidden 64,32 --batch 4 --lr-shift 6 --scale current
+      shiftgrad train --device serial:/dev/ttyUSB0 --config ulx3s_85f_8x8
+      shiftgrad train --device verilator --max-steps 20 --json | jq .utilization
+    """
+    from shiftgrad import session
+
+    if options["resume"] and options["resume_if_present"]:
+        raise click.UsageError("--resume and --resume-if-present exclude each other")
+    if options["resume_if_present"] and not options["save"]:
+        raise click.UsageError("--resume-if-present needs --save, the file to look for")
+    request = session.Request(quiet=quiet or as_json, **options)
+    try:
+        result, outcome = session.train(request)
+    except Interrupted as stopped:
+        click.echo(f"shiftgrad: {stopped}; {_how_to_resume(request)}", err=True)
+        return INTERRUPTED
+    if as_json:
+        _print_json(result)
+    else:
+        if request.report:
+            click.echo(f"report: {result['report']}")
+        click.echo(outcome.final_line)
+    if outcome.totals.mismatches:
+        click.echo(f"shiftgrad: wanted every instruction to equal the golden machine's, got "
+                   f"{outcome.totals.mismatches} of {outcome.totals.compared_instructions} that differ", err=True)
+        return FAILED
+    return 0
+
+
+def _how_to_resume(request: Any) -> str:
+    if not request.save_path:
+        return "nothing was saved (--save FILE does)"
+    data = f" --data-dir {request.data_dir}" if request.data_dir else ""
+    device = f" --device {request.device}" if request.device != "golden" else ""
+    return f"go on with: shiftgrad train --resume {request.save_path}{data}{device}"
+
+
+@main.command()
+@config_option()
+@click.option("--dataset", type=click.Choice(list(DATASETS)), default="digits", show_default=True,
+              help="Sets inputs, classes and the other defaults.")
+@hidden_option
+@click.option("--batch", type=int, help="Samples a step.")
+@click.option("--scale", type=click.Choice(SCALES), default="delayed", show_default=True, help="Exponent rule.")
+@click.option("--clock-mhz", type=click.FloatRange(min=0, min_open=True), default=100.0, show_default=True,
+              help="For samples a second.")
+@click.option("--first-step", is_flag=True, help="The first step, before there is any exponent history.")
+@click.option("--plan", "show_plan", is_flag=True, help="Memories, tensors and program too.")
+@json_option
+def estimate(config: str, dataset: str, hidden: tuple[int, ...] | None, batch: int | None, scale: str, clock_mhz: float,
+             first_step: bool, show_plan: bool, as_json: bool) -> None:
+    """Cycles, utilisation and resources of a training step, before anything is synthesised.
+
+    \b
+    Examples:
+      shiftgrad estimate --config sim_16x16 --dataset mnist --batch 32
+      shiftgrad estimate --hidden 64,32 --plan
+    """
+    from shiftgrad import estimate as estimates
+    from shiftgrad.compiler import compile_network
+    from shiftgrad.config import get_config
+    from shiftgrad.models import mlp
+    from shiftgrad.session import DEFAULTS, SIZES
+
+    defaults, (inputs, classes) = DEFAULTS[dataset], SIZES[dataset]
+    network = mlp(inputs, defaults["hidden"] if hidden is None else hidden, classes)
+    plan = compile_network(network, get_config(config), batch=defaults["batch"] if batch is None else batch, lr_shift=4,
+                           scale=scale)
+    found = estimates.estimate(plan, first_step=first_step)
+    rate = found.samples_per_second(clock_mhz)
+    if as_json:
+        _print_json({**found.to_json(), "clock_mhz": clock_mhz, "samples_per_second": rate,
+                     **({"plan": plan.to_json()} if show_plan else {})})
+        return
+    if show_plan:
+        click.echo(plan.describe() + "\n")
+    click.echo(f"{found.table()}\n\n{rate:,.0f} samples a second at {clock_mhz:g} MHz, the host's transfers apart")
+
+
+@main.command()
+@config_option(default=None, multiple=True)
+@click.option("--out", type=PATH, default=Path("build/verilog"), show_default=True, metavar="DIR",
+              help="Output folder.")
+@json_option
+def generate(config: tuple[str, ...], out: Path, as_json: bool) -> None:
+    """Write DIR/<config>/shiftgrad.v, shiftgrad.h and shiftgrad.json; every configuration unless some are named.
+
+    \b
+    Example:
+      shiftgrad generate --config sim_8x8 --config sim_16x16 --out build/verilog
+    """
+    from shiftgrad.config import get_config
+    from shiftgrad.generate import generate as write
+
+    written = {name: [str(path) for path in write(get_config(name), out)] for name in config or CONFIGS}
+    if as_json:
+        _print_json(written)
+        return
+    for paths in written.values():
+        click.echo("\n".join(paths))
+
+
+@main.command()
+@click.option("--board", default="ulx3s_85f", show_default=True, metavar="NAME", help="shiftgrad info lists them.")
+@click.option("--out", type=PATH, metavar="DIR", help="Output folder.  [default: build/bitstream/<board>]")
+@click.option("--seeds", type=Numbers(int, "seeds"), default=(1, 2, 3), metavar="N,N,...",
+              help="Placement seeds, tried until one meets timing.  [default: 1,2,3]")
+@click.option("--best", is_flag=True, help="Try all seeds and keep the fastest.")
+@json_option
+def bitstream(board: str, out: Path | None, seeds: tuple[int, ...], best: bool, as_json: bool) -> None:
+    """Synthesise, place, route and pack the machine for a board, with the open tools.
+
+    \b
+    Example:
+      shiftgrad bitstream --board ulx3s_85f --seeds 1,2,3,4 --best
+    """
+    from hw.boards import board_names
+    from shiftgrad import bitstream as flow
+
+    if board not in board_names():
+        raise click.BadParameter(f"no board {board!r}; there are: {', '.join(board_names())}")
+    if not seeds:
+        raise click.BadParameter("--seeds: wanted at least one, got none")
+    try:
+        built = flow.build(board, out or Path("build/bitstream") / board, seeds=seeds, best=best,
+                           progress=lambda line: click.echo(line, err=True))
+    except flow.BitstreamError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(flow.to_json(built) if as_json else flow.table(built), nl=False)
+
+
+@main.command()
+@config_option()
+@click.option("--out", type=PATH, default=Path("build/bench"), show_default=True, metavar="DIR", help="Output folder.")
+@click.option("--device", default="verilator", show_default=True, metavar="DEVICE", help="As of train.")
+@click.option("--sizes", type=Numbers(int, "sizes"), default=(64, 128), metavar="N,N,...",
+              help="M, N and K of the single products.  [default: 64,128]")
+@json_option
+def bench(config: str, out: Path, device: str, sizes: tuple[int, ...], as_json: bool) -> None:
+    """Measure utilisation on the RTL: single products by phase, and the 784-128-10 training step at batch 32.
+
+    Cycles are the machine's own counters. The table and bench.json go to DIR.
+
+    \b
+    Example:
+      shiftgrad bench --config sim_16x16
+    """
+    from shiftgrad import bench as benches
+    from shiftgrad.config import get_config
+
+    found = benches.run(get_config(config), out, device=device, sizes=sizes,
+                        progress=lambda line: click.echo(line, err=True))
+    if as_json:
+        _print_json(found)
+    else:
+        click.echo(benches.table(found))
+
+
+@main.command()
+@config_option(default=None)
+@json_option
+def info(config: str | None, as_json: bool) -> None:
+    """The configurations, data sets, models and boards there are; with --config, one machine's numbers."""
+    from shiftgrad import about
+
+    facts = about.machine(config) if config else about.everything()
+    if as_json:
+        _print_json(facts)
+    else:
+        click.echo(about.text(facts))

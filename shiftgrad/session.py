@@ -1,0 +1,185 @@
+"""One ``shiftgrad train``: from what was asked for to a trained network, its figures and its files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from shiftgrad import checkpoint as checkpoints
+from shiftgrad import datasets, report
+from shiftgrad.checkpoint import Checkpoint
+from shiftgrad.compiler import compile_network
+from shiftgrad.config import Config, get_config
+from shiftgrad.datasets import Dataset
+from shiftgrad.device import Device, GoldenDevice
+from shiftgrad.files import write_text
+from shiftgrad.models import Network, mlp
+from shiftgrad.progress import watch_for
+from shiftgrad.record import Hyper, HyperError
+from shiftgrad.train import Outcome, Trainer, digest, stop_on_signals
+
+__all__ = ["DEFAULTS", "SIZES", "Request", "open_device", "train"]
+
+DEFAULT_CONFIG = "sim_8x8"
+SIZES = {"digits": (64, 10), "mnist": (784, 10)}  # inputs and classes
+# what a data set gets when nothing else is asked for
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "digits": {"hidden": (48,), "batch": 16, "epochs": 15},
+    "mnist": {"hidden": (128,), "batch": 32, "epochs": 15},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The options of ``shiftgrad train``; None is "not given": the data set's default, or what the checkpoint says."""
+
+    config: str | None = None
+    model: str = "mlp"
+    dataset: str | None = None
+    hidden: tuple[int, ...] | None = None
+    batch: int | None = None
+    epochs: int | None = None
+    lr_shift: int | None = None
+    lr_drops: tuple[float, ...] | None = None
+    scale: str | None = None
+    seed: int | None = None
+    eval_every: int | None = None
+    max_steps: int | None = None
+    data_dir: Path | None = None
+    device: str = "golden"
+    compare: bool | None = None
+    save: Path | None = None
+    resume: Path | None = None
+    resume_if_present: bool = False
+    report: Path | None = None
+    quiet: bool = False
+
+    @property
+    def save_path(self) -> Path | None:
+        """Where checkpoints go: ``save``, else the file resumed from."""
+        return self.save or self.resume
+
+    def hyper(self) -> dict[str, Any]:
+        """The hyperparameters given, by their name in :class:`Hyper`."""
+        given = {"batch": self.batch, "epochs": self.epochs, "lr_shift": self.lr_shift, "drops": self.lr_drops,
+                 "scale": self.scale, "seed": self.seed, "eval_every": self.eval_every}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    network: Network
+    config: Config
+    data: Dataset
+    hyper: Hyper
+    resume: Checkpoint | None
+
+
+def open_device(name: str, config: Config, compare: bool | None = None) -> Device:
+    """The device called ``name``: ``golden``, ``verilator`` or ``serial:PORT``.
+
+    Parameters
+    ----------
+    compare : compare every instruction with the golden machine (``verilator`` only, where it is the default)
+    """
+    kind, _, port = name.partition(":")
+    if compare and kind != "verilator":
+        raise HyperError(f"--compare needs --device verilator, which it compares with the golden machine; got {name}")
+    if name == "golden":
+        return GoldenDevice(config)
+    if name == "verilator":
+        from sim.device import VerilatorDevice
+
+        return VerilatorDevice(config, compare=compare is not False)
+    if kind == "serial" and port:
+        from shiftgrad.serial_device import SerialDevice
+
+        return SerialDevice(config, port)
+    raise HyperError(f"device must be golden, verilator or serial:PORT, got {name!r}")
+
+
+def train(request: Request) -> tuple[dict[str, Any], Outcome]:
+    """Do what ``request`` asks.
+
+    Returns
+    -------
+    The figures in plain types, as ``--json`` prints them, and the outcome.
+
+    Raises
+    ------
+    Interrupted
+        by SIGINT or SIGTERM, after the step in progress and with the checkpoint written
+    """
+    job = _resumed(request) or _fresh(request)
+    plan = compile_network(job.network, job.config, batch=job.hyper.batch, lr_shift=job.hyper.lr_shift,
+                           scale=job.hyper.scale)
+    device = open_device(request.device, job.config, request.compare)
+    try:
+        trainer = Trainer(device, plan, job.data, job.hyper, resume=job.resume, save=request.save_path)
+        with stop_on_signals() as stop, watch_for(quiet=request.quiet) as watch:
+            outcome = trainer.run(max_steps=request.max_steps, watch=watch, stop=stop)
+    finally:
+        device.close()
+    result = _result(request, trainer, outcome)
+    if request.report:
+        _write_report(request.report, result, outcome)
+    return result, outcome
+
+
+def _fresh(request: Request) -> _Job:
+    dataset = request.dataset or "digits"
+    if dataset not in DEFAULTS:
+        raise datasets.DatasetError(f"no data set {dataset!r}; there are: {', '.join(DEFAULTS)}")
+    defaults = dict(DEFAULTS[dataset])
+    hidden = defaults.pop("hidden") if request.hidden is None else request.hidden
+    hyper = Hyper(**defaults | request.hyper())
+    data = datasets.load(dataset, request.data_dir, hyper.seed)
+    return _Job(network=mlp(data.inputs, hidden, data.classes), config=get_config(request.config or DEFAULT_CONFIG),
+                data=data, hyper=hyper, resume=None)
+
+
+def _resumed(request: Request) -> _Job | None:
+    """The job of the checkpoint to go on from; None when there is none. What was asked for must not contradict it."""
+    path = request.resume
+    if path is None and request.resume_if_present and request.save and request.save.exists():
+        path = request.save
+    if path is None:
+        return None
+    saved = checkpoints.load(path)
+    if saved.finished and not request.resume:
+        return None
+    wanted = {key: value for key, value in request.hyper().items() if key not in ("epochs", "eval_every")}
+    saved.expect(path, **({"dataset": request.dataset} if request.dataset else {}),
+                 **({"config": get_config(request.config)} if request.config else {}))
+    for name, value in wanted.items():
+        saved.expect(path, **{name: value})
+    data = datasets.load(saved.dataset, request.data_dir, saved.hyper.seed)
+    if request.hidden is not None:
+        saved.expect(path, network=mlp(data.inputs, request.hidden, data.classes))
+    saved.expect(path, digest=digest(data))
+    hyper = replace(saved.hyper, **{k: v for k, v in request.hyper().items() if k in ("epochs", "eval_every")})
+    return _Job(network=saved.network, config=saved.config, data=data, hyper=hyper, resume=saved)
+
+
+def _result(request: Request, trainer: Trainer, outcome: Outcome) -> dict[str, Any]:
+    totals = outcome.totals
+    save = request.save_path
+    return {
+        "accuracy": outcome.accuracy, "loss": outcome.loss, "steps": outcome.steps,
+        "compared_instructions": totals.compared_instructions, "mismatches": totals.mismatches,
+        "cycles": totals.cycles or None, "macs": totals.macs, "metered_steps": totals.metered,
+        "utilization": totals.utilisation(trainer.plan.config.macs_per_cycle),
+        "seconds": round(totals.seconds, 3), "model": request.model, "device": request.device,
+        **trainer.facts(),
+        "resumed_from_step": trainer.resumed_from, "counters": totals.counters,
+        "history": [asdict(epoch) for epoch in outcome.history.epochs],
+        "checkpoint": str(save) if save else None,
+        "report": str(request.report / "report.html") if request.report else None,
+    }
+
+
+def _write_report(folder: Path, result: dict[str, Any], outcome: Outcome) -> None:
+    write_text(folder / "report.html", report.render(result, outcome.history, outcome.final_line))
+    write_text(folder / "result.json", json.dumps(result, indent=1) + "\n")
