@@ -1,5 +1,8 @@
 """Fetches, checks and runs instructions one after the other."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -147,30 +150,43 @@ class Sequencer(wiring.Component):
         failed = Signal()
         error = Signal(Status)
         prefetch = Signal()  # the opcode is not known yet
+        drain_cycles = PostProcessor.W_DELAY + 2 * config.size + 8  # from an abort to the last write under way
+
+        @contextmanager
+        def state(name: str) -> Iterator[None]:
+            """A state that a failed check or the host can end."""
+            with m.State(name):
+                yield
+                with m.If(failed):
+                    m.d.sync += self.status.eq(error)
+                    m.next = "IDLE"
+                with m.If(self.abort):
+                    m.d.sync += [self.status.eq(Status.ABORTED), wait.eq(drain_cycles)]
+                    m.d.comb += [self.t_write.eq(0), self.pass_start.eq(0), self.loss_start.eq(0)]
+                    m.next = "ABORT"
 
         with m.FSM() as fsm:
-            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
             with m.State("IDLE"):
                 m.d.sync += self.range_pass.eq(0)
                 with m.If(self.start):
                     m.d.sync += [self.pc.eq(self.start_pc), self.retired.eq(0)]
                     m.next = "FETCH"
-            with m.State("FETCH"):
+            with state("FETCH"):
                 m.d.comb += prefetch.eq(1)
                 with m.If(self.pc >= config.program_words):
                     m.d.comb += [failed.eq(1), error.eq(Status.PC_RANGE)]
                 m.next = "LATCH"
-            with m.State("LATCH"):
+            with state("LATCH"):
                 m.d.comb += prefetch.eq(1)
                 m.d.sync += [word.eq(self.p_data), index.eq(0), measured.eq(0)]
                 m.next = "DECODE"
-            with m.State("DECODE"):
+            with state("DECODE"):
                 m.next = "OPERAND"
                 with m.If(decoder.status != Status.RESET):
                     m.d.comb += [failed.eq(1), error.eq(decoder.status)]
                 with m.Elif(word.opcode == Opcode.HALT):
                     m.d.comb += [failed.eq(1), error.eq(Status.HALTED)]
-            with m.State("OPERAND"):  # t_id is out; the entry comes in the next cycle
+            with state("OPERAND"):  # t_id is out; the entry comes in the next cycle
                 m.d.sync += wait.eq(check.LATENCY + 1)
                 m.next = "CHECK"
                 with m.If(~decoder.used.bit_select(index, 1)):
@@ -178,7 +194,7 @@ class Sequencer(wiring.Component):
                     m.d.sync += index.eq(index + 1)
                     with m.If(index == len(NAMES) - 1):
                         m.next = "AGREE"
-            with m.State("CHECK"):
+            with state("CHECK"):
                 m.d.sync += wait.eq(wait - 1)
                 with m.If(wait == check.LATENCY + 1):
                     m.d.sync += entry.eq(self.t_entry)
@@ -189,7 +205,7 @@ class Sequencer(wiring.Component):
                         m.d.comb += [failed.eq(1), error.eq(check.status)]
                     with m.Elif(index == len(NAMES) - 1):
                         m.next = "AGREE"
-            with m.State("AGREE"):
+            with state("AGREE"):
                 m.d.sync += wait.eq(exponents.LATENCY)
                 m.next = "EXPONENTS"
                 with m.If(is_loss):
@@ -203,22 +219,22 @@ class Sequencer(wiring.Component):
                     m.d.comb += [failed.eq(1), error.eq(Status.OVERFLOW)]
                 with m.If(failed):
                     m.d.comb += self.loss_start.eq(0)
-            with m.State("EXPONENTS"):
+            with state("EXPONENTS"):
                 m.d.sync += wait.eq(wait - 1)
                 with m.If(wait == 0):
                     m.d.comb += self.pass_start.eq(1)
                     m.d.sync += self.range_pass.eq(exponents.need_range & ~measured)
                     m.next = "PASS"
-            with m.State("PASS"):
+            with state("PASS"):
                 m.d.sync += wait.eq(self.flush)
                 with m.If(self.pass_done):
                     m.next = "FLUSH"
-            with m.State("FLUSH"):
+            with state("FLUSH"):
                 m.d.sync += wait.eq(wait - 1)
                 with m.If(wait == 0):
                     m.d.comb += self.range_start.eq(1)
                     m.next = "RANGE"
-            with m.State("RANGE"):
+            with state("RANGE"):
                 m.d.sync += wait.eq(exponents.LATENCY)
                 with m.If(self.range_done):
                     m.next = "STORE"
@@ -227,16 +243,16 @@ class Sequencer(wiring.Component):
                         m.next = "EXPONENTS"
                     with m.Else():
                         m.d.sync += self.saturated.eq(self.range_saturated)
-            with m.State("STORE"):
+            with state("STORE"):
                 m.d.sync += wait.eq(wait - 1)
                 m.d.comb += self.t_id.eq(scaled)
                 with m.If(wait == 0):
                     m.d.comb += self.t_write.eq(1)
                     m.next = "RETIRE"
-            with m.State("LOSS"):
+            with state("LOSS"):
                 with m.If(self.loss_done):
                     m.next = "LOSS_STORE"
-            with m.State("LOSS_STORE"):
+            with state("LOSS_STORE"):
                 m.d.comb += [
                     self.t_id.eq(word.dst),
                     self.t_scale.eq(scaled_entry.scale),
@@ -244,7 +260,7 @@ class Sequencer(wiring.Component):
                     self.t_write.eq(1),
                 ]
                 m.next = "RETIRE"
-            with m.State("RETIRE"):
+            with state("RETIRE"):
                 m.d.sync += [self.pc.eq(self.pc + 1), self.retired.eq(self.retired + 1)]
                 m.next = "FETCH"
             with m.State("ABORT"):  # writes under way reach memory, nothing new is issued
@@ -252,26 +268,19 @@ class Sequencer(wiring.Component):
                 with m.If(wait == 0):
                     m.next = "IDLE"
 
-            with m.If(failed):
-                m.d.sync += self.status.eq(error)
-                m.next = "IDLE"
-            with m.If(self.abort & ~fsm.ongoing("IDLE")):
-                m.d.sync += [self.status.eq(Status.ABORTED), wait.eq(PostProcessor.W_DELAY + 2 * config.size + 8)]
-                m.d.comb += [self.t_write.eq(0), self.pass_start.eq(0), self.loss_start.eq(0)]
-                m.next = "ABORT"
-
-            activity, phase = self.activity, self.activity.phase
-            known = self.busy & ~prefetch
-            in_pass = fsm.ongoing("PASS") | fsm.ongoing("FLUSH") | fsm.ongoing("RANGE")
-            m.d.comb += [
-                phase.fwd.eq(known & (word.opcode == Opcode.FWD)),
-                phase.bwd.eq(known & (word.opcode == Opcode.BWD)),
-                phase.grad.eq(known & is_grad),
-                phase.other.eq(self.busy & ~(phase.fwd | phase.bwd | phase.grad)),
-                activity.loss.eq(fsm.ongoing("LOSS")),
-                activity.range.eq((in_pass & self.range_pass) | (fsm.ongoing("EXPONENTS") & measured)),
-                activity.write.eq((in_pass & ~self.range_pass) | fsm.ongoing("STORE") | fsm.ongoing("LOSS_STORE")
-                                  | fsm.ongoing("RETIRE")),
-                activity.setup.eq(self.busy & ~(activity.loss | activity.range | activity.write)),
-            ]
+        m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
+        activity, phase = self.activity, self.activity.phase
+        known = self.busy & ~prefetch
+        in_pass = fsm.ongoing("PASS") | fsm.ongoing("FLUSH") | fsm.ongoing("RANGE")
+        m.d.comb += [
+            phase.fwd.eq(known & (word.opcode == Opcode.FWD)),
+            phase.bwd.eq(known & (word.opcode == Opcode.BWD)),
+            phase.grad.eq(known & is_grad),
+            phase.other.eq(self.busy & ~(phase.fwd | phase.bwd | phase.grad)),
+            activity.loss.eq(fsm.ongoing("LOSS")),
+            activity.range.eq((in_pass & self.range_pass) | (fsm.ongoing("EXPONENTS") & measured)),
+            activity.write.eq((in_pass & ~self.range_pass) | fsm.ongoing("STORE") | fsm.ongoing("LOSS_STORE")
+                              | fsm.ongoing("RETIRE")),
+            activity.setup.eq(self.busy & ~(activity.loss | activity.range | activity.write)),
+        ]
         return m

@@ -1,5 +1,7 @@
 """Verilog top level: the core behind AXI4-Lite."""
 
+import re
+
 from amaranth.back import verilog
 from amaranth.hdl import Module
 from amaranth.lib import wiring
@@ -9,7 +11,7 @@ from hw.axi import AxiLite
 from hw.core import Core
 from shiftgrad.config import Config
 
-__all__ = ["Top", "generate"]
+__all__ = ["Top", "generate", "without_zero_fill"]
 
 
 class Top(wiring.Component):
@@ -41,6 +43,12 @@ class Top(wiring.Component):
         return m
 
 
+def without_zero_fill(text: str) -> str:
+    """Verilog without the line per word that sets a memory to zero: a host writes what a program reads."""
+    return re.sub(r"  initial begin\n(?:    \S+\[\d+\] = \d+'h0+;\n)+  end\n", "", text)
+
+
 def generate(config: Config) -> str:
     """Verilog of module ``shiftgrad``; the same text for the same configuration, every time."""
-    return verilog.convert(Top(config=config), name="shiftgrad", emit_src=False, strip_internal_attrs=True)
+    text = verilog.convert(Top(config=config), name="shiftgrad", emit_src=False, strip_internal_attrs=True)
+    return without_zero_fill(text)
