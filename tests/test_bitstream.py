@@ -1,0 +1,150 @@
+"""Boards and the way to a bitstream; place and route itself runs when SHIFTGRAD_PLACE is set (about a minute)."""
+
+import json
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from amaranth.back import verilog
+
+from hw.boards import board_names, get_board
+from hw.boards.ecp5_pll import PLLSettings, pll_settings
+from hw.boards.standin import StandIn
+from hw.boards.top import simulated_board
+from shiftgrad import bitstream
+from shiftgrad.bitstream import BitstreamError, build, table, to_json
+from shiftgrad.config import get_config
+
+BOARD = get_board("ulx3s_85f")
+
+
+def standin() -> StandIn:
+    return StandIn(config=get_config(BOARD.config))
+
+
+def routed(fmax: dict[str, tuple[float, float]]) -> str:
+    """A place-and-route report: clock -> (reached, wanted) MHz."""
+    cells = {"TRELLIS_COMB": 700, "TRELLIS_FF": 500, "MULT18X18D": 64, "DP16KD": 150}
+    return json.dumps({
+        "fmax": {name: {"achieved": got, "constraint": wanted} for name, (got, wanted) in fmax.items()},
+        "utilization": {name: {"used": used, "available": 1000} for name, used in cells.items()},
+    })
+
+
+@pytest.fixture
+def tools(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
+    """Replace the tools; a seed reaches the frequency given for it, 0 fails."""
+    reached: dict[int, float] = {}
+
+    def run(self: bitstream._Flow, step: str, command: list[str]) -> None:
+        if step.startswith("route"):
+            seed = int(step.removeprefix("route-"))
+            if not reached[seed]:
+                raise BitstreamError(f"{step} failed")
+            fmax = {"oscillator": (300.0, 25.0), "pll": (reached[seed], 50.0)}
+            (self.work / f"{seed}.json").write_text(routed(fmax))
+        if step == "pack":
+            (self.work / "top.bit").write_bytes(command[-3].encode())
+
+    monkeypatch.setattr(bitstream._Flow, "run_process", run)
+    return reached
+
+
+def test_boards() -> None:
+    assert "ulx3s_85f" in board_names()
+    for name in board_names():
+        board = get_board(name)
+        assert board.name == name
+    for change in ({"clock_hz": 33_333_333}, {"baud": 7_000_000}, {"config": "none"}):
+        with pytest.raises(ValueError, match="no PLL setting|clock cycles a bit|no configuration"):
+            replace(BOARD, **change)
+    with pytest.raises(ValueError, match="no board 'nexys'; there are: .*ulx3s_85f"):
+        get_board("nexys")
+
+
+def test_pll_settings() -> None:
+    assert pll_settings(input_hz=25_000_000, output_hz=50_000_000) == PLLSettings(
+        reference=1, feedback=2, output=12, vco_hz=600_000_000)
+    for mhz in range(10, 201, 5):
+        setting = pll_settings(input_hz=25_000_000, output_hz=mhz * 1_000_000)
+        assert 25_000_000 * setting.feedback == mhz * 1_000_000 * setting.reference
+        assert 400_000_000 <= setting.vco_hz <= 800_000_000
+    with pytest.raises(ValueError, match="no PLL setting makes exactly 33333333 Hz from 25000000 Hz"):
+        pll_settings(input_hz=25_000_000, output_hz=33_333_333)
+    with pytest.raises(ValueError, match="from 10 to 400 MHz, got 25000000 and 500000000 Hz"):
+        pll_settings(input_hz=25_000_000, output_hz=500_000_000)
+
+
+def test_simulated_board_has_the_pins() -> None:
+    machine = simulated_board(board=BOARD, core=standin())
+    assert (machine.clock_hz, machine.baud) == (BOARD.clock_hz, BOARD.baud)
+    text = verilog.convert(machine, name="board", emit_src=False, strip_internal_attrs=True)
+    ports = re.search(r"module board\((.*?)\);", text)
+    assert ports and set(ports[1].split(", ")) == {"clk", "rst", "rx", "tx", "busy", "error", "retired"}
+
+
+def test_generated_files(tmp_path: Path) -> None:
+    flow = bitstream._Flow(BOARD, standin(), tmp_path, tmp_path, print)
+    assert flow.generate() == "StandIn"
+    netlist, pins = (tmp_path / "top.il").read_text(), (tmp_path / "top.lpf").read_text()
+    assert netlist.count("cell \\EHXPLLL") == 1
+    assert re.search(r"parameter \\CLKFB_DIV (2|32'0*10)\b", netlist)
+    for port, site in (("clk25_0__io", "G2"), ("uart_0__rx__io", "M1"), ("uart_0__tx__io", "L4"), ("led_0__io", "B2"),
+                       ("led_1__io", "C2"), ("esp32_0__gpio0__io", "L2")):
+        assert re.search(rf'LOCATE COMP "{port}(\[0\])?" SITE "{site}"', pins), f"{port} in {pins}"
+    assert len(re.findall("LOCATE", pins)) == 6
+    assert re.search(r'FREQUENCY PORT "clk25_0__io" 25000000(\.0)? HZ', pins)
+
+
+def test_first_seed_that_meets_timing(tmp_path: Path, tools: dict[int, float]) -> None:
+    tools |= {1: 49.99, 2: 61.0, 3: 70.0}
+    lines: list[str] = []
+    report = build(BOARD, tmp_path, core=standin(), seeds=(1, 2, 3), progress=lines.append)
+    assert (report.seed, report.fmax_mhz, report.met) == (2, 61.0, True)
+    assert report.seeds == {1: 49.99, 2: 61.0}
+    assert (report.lut, report.ff, report.dsp, report.bram) == (700, 500, 64, 150)
+    assert (tmp_path / "ulx3s_85f.bit").read_text() == "2.config"
+    assert (tmp_path / "report.json").read_text() == to_json(report)
+    assert (tmp_path / "report.txt").read_text() == table(report)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "report.json", "report.txt", "ulx3s_85f.bit"]
+    assert any("seed 1: 49.99 MHz, wanted 50.00 MHz" in line for line in lines)
+
+
+def test_best_of_all_seeds(tmp_path: Path, tools: dict[int, float]) -> None:
+    tools |= {1: 61.0, 2: 80.0, 3: 70.0}
+    report = build("ulx3s_85f", tmp_path, core=standin(), seeds=(1, 2, 3), best=True, progress=lambda _: None)
+    assert (report.seed, report.seeds) == (2, {1: 61.0, 2: 80.0, 3: 70.0})
+
+
+def test_failures_leave_older_outputs(tmp_path: Path, tools: dict[int, float]) -> None:
+    tools |= {1: 60.0, 2: 30.0, 3: 40.0, 4: 0}
+    build(BOARD, tmp_path, core=standin(), progress=lambda _: None)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(BitstreamError, match="wanted 50.00 MHz, got 40.00 MHz at best with seeds") as caught:
+        build(BOARD, tmp_path, core=standin(), seeds=(2, 3), progress=lambda _: None)
+    assert caught.value.report is not None and not caught.value.report.met
+    assert "NOT MET" in table(caught.value.report)
+    with pytest.raises(BitstreamError, match="route-4 failed"):
+        build(BOARD, tmp_path, core=standin(), seeds=(4,), progress=lambda _: None)
+    with pytest.raises(BitstreamError, match="wanted a clock constrained to 75.00 MHz, got .*50.0"):
+        build(replace(BOARD, clock_hz=75_000_000), tmp_path, core=standin(), progress=lambda _: None)
+    with pytest.raises(ValueError, match="at least one seed"):
+        build(BOARD, tmp_path, seeds=())
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_failing_tool_names_its_log(tmp_path: Path) -> None:
+    flow = bitstream._Flow(BOARD, standin(), tmp_path, tmp_path, print)
+    (tmp_path / "logs").mkdir()
+    with pytest.raises(BitstreamError, match=r"synthesis failed with exit code \d+: .*top\.il.* \(see .*\.log\)"):
+        flow.synthesise()
+
+
+@pytest.mark.skipif(not os.environ.get("SHIFTGRAD_PLACE"), reason="SHIFTGRAD_PLACE is not set")
+def test_real_bitstream(tmp_path: Path) -> None:
+    report = build(BOARD, tmp_path, core=standin())
+    print(table(report))
+    assert report.met and 100 < report.lut < 2000 and report.bram < 10
+    assert (tmp_path / "ulx3s_85f.bit").stat().st_size > 100_000
