@@ -1,6 +1,6 @@
 """The loss unit: softmax cross-entropy error, loss and accuracy of a batch, in integers."""
 
-from amaranth.hdl import Cat, Module, Mux, Shape, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory, ReadPort, WritePort
 from amaranth.lib.wiring import In, Out
@@ -115,7 +115,9 @@ class LossUnit(wiring.Component):
 
     def _buffer(self, m: Module) -> tuple[ReadPort, WritePort]:
         """Two rows of p and "this column is the label": address = {row mod 2, column}."""
-        m.submodules.buffer = buffer = Memory(shape=Shape(18), depth=2 << bits_for(self.classes - 1), init=[])
+        # A column is never read in the cycle it is written: spares the bypass Yosys puts after the block RAM.
+        attrs = {"no_rw_check": 1}
+        m.submodules.buffer = buffer = Memory(shape=18, depth=2 << bits_for(self.classes - 1), init=[], attrs=attrs)
         return buffer.write_port(), buffer.read_port()
 
     def _sum(self, m: Module, scan: LogitScan, exp: Exp2, write: WritePort, row: data.View, take: Signal) -> None:

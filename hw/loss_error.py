@@ -34,7 +34,7 @@ class Reciprocal(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        divisor, remainder, normal = Signal(25), Signal(24), Signal(25)
+        divisor, remainder, normal = (Signal(width, reset_less=True) for width in (25, 24, 25))
         trial = Signal(signed(26))
         m.d.comb += [trial.eq(((remainder << 1) | 1) - divisor), self.index.eq(normal[16:24])]
         with m.If(self.start):
@@ -114,8 +114,8 @@ class ErrorStream(wiring.Component):
         return m
 
     def _arithmetic(self, m: Module, live: Signal) -> None:
-        p, product, rounded = Signal(17), Signal(35), Signal(8)
-        hit = delayed(m, self.hit, 3, name="hit")
+        p, product, rounded = (Signal(width, reset_less=True) for width in (17, 35, 8))
+        hit = delayed(m, self.hit, 3, name="hit", reset_less=True)
         live = delayed(m, live, 4, name="live")
         m.d.sync += [p.eq(self.p), product.eq(p * self.r), rounded.eq(product[27:] + product[26])]
         with m.If(~live):

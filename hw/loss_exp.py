@@ -1,6 +1,6 @@
 """Base-2 exponential of the loss unit: distance from the maximum -> unnormalised probability."""
 
-from amaranth.hdl import Module, Mux, Shape, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -10,10 +10,10 @@ from golden.numerics import EXP2, LOG2, LOG2E
 __all__ = ["Exp2", "delayed"]
 
 
-def delayed(m: Module, value, cycles: int, *, name: str) -> Signal:
+def delayed(m: Module, value, cycles: int, *, name: str, reset_less: bool = False) -> Signal:
     """``value`` as it was ``cycles`` clock cycles ago (registers without an enable)."""
     for i in range(cycles):
-        stage = Signal(value.shape(), name=f"{name}_{i + 1}")
+        stage = Signal(value.shape(), name=f"{name}_{i + 1}", reset_less=reset_less)
         m.d.sync += stage.eq(value)
         value = stage
     return value
@@ -46,11 +46,11 @@ class Exp2(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.rom = rom = Memory(shape=Shape(17), depth=512, init=[*map(int, EXP2), *map(int, LOG2)])
+        m.submodules.rom = rom = Memory(shape=17, depth=512, init=[*map(int, EXP2), *map(int, LOG2)])
         exp_port, log_port = rom.read_port(), rom.read_port()
 
         # A left shift of 2 and then 0 to 25 to the right: d > 0 is at least 23637, so 2^2 of it already saturates.
-        product, coarse, fine = Signal(23), Signal(25), Signal(25)
+        product, coarse, fine = (Signal(width, reset_less=True) for width in (23, 25, 25))
         m.d.sync += [
             product.eq(self.d * int(LOG2E)),
             coarse.eq((product << 2) >> (self.shift & 0b11000)),
@@ -58,9 +58,9 @@ class Exp2(wiring.Component):
             self.w.eq(Mux(fine[16:].any(), 0xFFFF, fine[:16])),
         ]
 
-        mantissa, shifted = Signal(17), Signal(17)
-        octave = delayed(m, self.w[8:], 2, name="octave")
-        octave_low = delayed(m, octave[:3], 1, name="octave_low")
+        mantissa, shifted = Signal(17, reset_less=True), Signal(17, reset_less=True)
+        octave = delayed(m, self.w[8:], 2, name="octave", reset_less=True)
+        octave_low = delayed(m, octave[:3], 1, name="octave_low", reset_less=True)
         m.d.comb += exp_port.addr.eq(self.w[:8])
         m.d.sync += [
             mantissa.eq(exp_port.data),
@@ -69,5 +69,7 @@ class Exp2(wiring.Component):
         ]
 
         m.d.comb += log_port.addr.eq(self.log_index | 0x100)
-        m.d.sync += self.log.eq(log_port.data)
+        log = Signal(8, reset_less=True)
+        m.d.sync += log.eq(log_port.data)
+        m.d.comb += self.log.eq(log)
         return m

@@ -112,9 +112,9 @@ class LogitScan(wiring.Component):
 
     def _maximum(self, m: Module, arrived: data.View, y_lane: Signal) -> None:
         """Select the lane, keep the maximum in pass 1, subtract in pass 2."""
-        z, col, inside = Signal(signed(8)), Signal.like(arrived.col), Signal()
+        z, col, inside = Signal(signed(8), reset_less=True), Signal.like(arrived.col), Signal()
         first, last, one, two = Signal(), Signal(), Signal(), Signal()
-        label, counted = Signal(16), Signal()
+        label, counted = Signal(16, reset_less=True), Signal()
         m.d.sync += [
             z.eq(self.z_data[arrived.lane]), col.eq(arrived.col), inside.eq(arrived.col < self.cols),
             first.eq(arrived.first), last.eq(arrived.last),
@@ -124,7 +124,7 @@ class LogitScan(wiring.Component):
         with m.If(arrived.en & arrived.first & ~arrived.second):
             m.d.sync += label.eq(self.y_data[y_lane])
 
-        best, best_hit, hit = Signal(signed(8)), Signal(), Signal()
+        best, best_hit, hit = Signal(signed(8), reset_less=True), Signal(), Signal()
         m.d.comb += hit.eq(col == label[:len(col)])  # a label of more bits does not count
         with m.If(one & (first | (inside & (z > best)))):
             m.d.sync += [best.eq(z), best_hit.eq(hit)]
