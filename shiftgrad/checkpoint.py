@@ -86,7 +86,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "network": asdict(checkpoint.network), "config": asdict(checkpoint.config), "hyper": asdict(checkpoint.hyper),
         "dataset": checkpoint.dataset, "digest": checkpoint.digest,
         "step": checkpoint.step, "steps": checkpoint.steps, "totals": asdict(checkpoint.totals),
-        "state": sorted(checkpoint.state),
+        "state": list(checkpoint.state),
     }
     arrays: dict[str, Any] = {HEADER: np.frombuffer(json.dumps(header).encode(), np.uint8)}
     arrays |= {f"{STATE}{name}": array for name, array in checkpoint.state.items()}

@@ -1,0 +1,318 @@
+"""The training loop: what it feeds the machine, what it records, and that stopping leaves no trace."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shiftgrad import checkpoint as checkpoints
+from shiftgrad.compiler import compile_network
+from shiftgrad.config import get_config
+from shiftgrad.datasets import Dataset, DatasetError
+from shiftgrad.device import GoldenDevice
+from shiftgrad.host import Host
+from shiftgrad.meters import Probe
+from shiftgrad.models import mlp
+from shiftgrad.plan import Plan
+from shiftgrad.record import History, Hyper, HyperError, Totals
+from shiftgrad.train import Interrupted, Stop, Trainer, stop_on_signals
+
+CONFIG = get_config("sim_4x4")
+HYPER = Hyper(batch=4, epochs=4, lr_shift=4, sample_every=3)
+
+
+def blobs(count: int = 22, held: int = 9, seed: int = 7) -> Dataset:
+    """Three classes of noisy pictures of 6 pixels; 22 samples are 5 batches of 4 and 2 left over."""
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, count + held).astype(np.uint8)
+    centres = np.array([[240, 240, 0, 0, 30, 30], [0, 30, 240, 240, 0, 0], [30, 0, 0, 30, 240, 240]])
+    images = np.clip(centres[labels] + rng.integers(-30, 31, (count + held, 6)), 0, 255).astype(np.uint8)
+    return Dataset(name="blobs", images=images[:count], labels=labels[:count], test_images=images[count:],
+                   test_labels=labels[count:], shape=(2, 3), classes=3)
+
+
+def plan(hyper: Hyper = HYPER) -> Plan:
+    return compile_network(mlp(6, (5,), 3), CONFIG, batch=hyper.batch, lr_shift=hyper.lr_shift, scale=hyper.scale)
+
+
+def trainer(hyper: Hyper = HYPER, **extra) -> Trainer:
+    device = extra.pop("device", None) or GoldenDevice(CONFIG)
+    return Trainer(device, plan(hyper), extra.pop("data", None) or blobs(), hyper, **extra)
+
+
+def same_state(one: Trainer, other: Trainer) -> None:
+    first, second = one.host.state(), other.host.state()
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+def same_history(one: History, other: History) -> None:
+    first, second = one.to_arrays(), other.to_arrays()
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+class StopAt:
+    """Sets a stop at a step, or while evaluating after it."""
+
+    def __init__(self, stop: Stop, at: int, evaluating: bool = False) -> None:
+        self.stop, self.at, self.evaluates = stop, at, evaluating
+
+    def step(self, t: Trainer) -> None:
+        if t.step == self.at and not self.evaluates:
+            self.stop.requested = True
+
+    def evaluating(self, t: Trainer, done: int, total: int) -> None:
+        if t.step == self.at and self.evaluates:
+            self.stop.requested = True
+
+    def epoch(self, t: Trainer, epoch) -> None:
+        pass
+
+
+# --- figures --------------------------------------------------------------------------------------
+
+
+def test_it_learns_and_records() -> None:
+    t = trainer(replace(HYPER, epochs=8))
+    outcome = t.run()
+    assert outcome.accuracy == 1.0 and outcome.steps == 8 * 5 == len(outcome.history.loss)
+    assert [e.epoch for e in outcome.history.epochs] == list(range(1, 9))
+    assert [e.step for e in outcome.history.epochs] == list(range(5, 41, 5))
+    assert outcome.history.loss[-1] < outcome.history.loss[0]
+    last = outcome.history.epochs[-1]
+    assert (last.accuracy, last.loss) == (outcome.accuracy, outcome.loss)
+    assert last.train_loss == pytest.approx(np.mean(outcome.history.loss[-5:]))
+    assert t.host.evaluate(t.data.test_images, t.data.test_labels) == pytest.approx((outcome.accuracy, outcome.loss))
+
+
+def test_samples_of_exponents_and_saturation() -> None:
+    t = trainer()
+    history = t.run().history
+    assert history.sampled == [1, 4, 7, 10, 13, 16, 19, 20]
+    assert set(history.exponents) == {tensor.name for tensor in t.plan.tensors}
+    assert set(history.saturation) == {"forward", "backward", "gradient"}
+    assert all(len(v) == len(history.sampled) for v in (*history.exponents.values(), *history.saturation.values()))
+    assert {name: values[-1] for name, values in history.exponents.items()} == t.host.exponents()
+
+
+def test_counters_cover_metered_steps_only() -> None:
+    t = trainer()
+    totals = t.run().totals
+    macs = sum(m * n * k for i in t.plan.program_of("train") for m, n, k in [i.shape] if i.opcode.name != "LOSS")
+    assert totals.metered == 20 - 8
+    assert totals.macs == totals.metered * macs
+    assert totals.cycles == 0 and set(totals.utilisation(16).values()) == {None}
+
+
+def test_utilisation() -> None:
+    counters = {"FWD_CYCLES": 100, "BWD_CYCLES": 50, "GRAD_CYCLES": 100, "OTHER_CYCLES": 150, "FWD_MACS": 1600,
+                "BWD_MACS": 200, "GRAD_MACS": 800}
+    totals = Totals(counters=counters)
+    assert totals.utilisation(16) == {"forward": 1.0, "backward": 0.25, "gradient": 0.5, "step": 2600 / (400 * 16)}
+
+
+def test_the_probe_is_the_step_taken_apart() -> None:
+    hyper, data = HYPER, blobs()
+    hosts = [Host(GoldenDevice(CONFIG), plan(hyper)) for _ in range(2)]
+    probe = Probe(hosts[1])
+    for host in hosts:
+        host.load(3)
+    probe.load()
+    machine = hosts[0].device.machine
+    for step in range(4):
+        part = slice(4 * step, 4 * step + 4)
+        for host in hosts:
+            host.load_batch(data.images[part], data.labels[part])
+        whole = hosts[0].train_step(step)
+        result, saturation = probe.step(step)
+        assert result == whole
+        assert hosts[1].device.machine.lr_shift == 0, "the register is put back"
+        assert all(0 <= share <= 1 for share in saturation.values())
+    for name, array in machine.snapshot().items():
+        np.testing.assert_array_equal(array, hosts[1].device.machine.snapshot()[name], err_msg=name)
+
+
+def test_the_probe_sees_saturation() -> None:
+    """A first-layer result of 1.4 times a power of two saturates by design; 127/128 of one does not."""
+    host = Host(GoldenDevice(CONFIG), plan())
+    probe = Probe(host)
+    host.load(0)
+    probe.load()
+    host.write_tensor("fc1.weight", np.eye(6, 5, dtype=np.int8))
+    host.write_tensor("fc2.weight", np.zeros((5, 3), np.int8))
+    images = np.zeros((4, 6), np.int8)
+    images[:2, 0] = 90  # 90 / 64 < sqrt(2): the exponent rounds down and 90 becomes 127 of 64ths
+    host.load_batch(images, np.zeros(4, int))
+    _, saturation = probe.step(0)
+    assert saturation["forward"] == 2 / (4 * 5 + 4 * 3)
+
+
+def test_a_program_memory_without_room_for_the_probe() -> None:
+    small = replace(CONFIG, program_words=len(plan().program))
+    compiled = compile_network(mlp(6, (5,), 3), small, batch=4, lr_shift=4)
+    t = Trainer(GoldenDevice(small), compiled, blobs(), HYPER)
+    outcome = t.run()
+    assert outcome.history.saturation == {} and outcome.totals.metered == 20
+    other = trainer()
+    other.run()
+    same_state(t, other)
+
+
+# --- what reaches the machine ---------------------------------------------------------------------
+
+
+def test_an_epoch_visits_every_sample_at_most_once() -> None:
+    t = trainer()
+    epochs = [np.concatenate([t.batch_indices(5 * e + i) for i in range(5)]) for e in range(3)]
+    for order in epochs:
+        assert len(set(order)) == len(order) == 20 and set(order) <= set(range(22))
+    assert not np.array_equal(epochs[0], epochs[1])
+    other = trainer(replace(HYPER, seed=1))
+    assert not np.array_equal(epochs[0][:4], other.batch_indices(0))
+
+
+def test_schedule() -> None:
+    hyper = replace(HYPER, drops=(0.5, 0.75))
+    assert [hyper.lr_extra(step, 8) for step in range(8)] == [0, 0, 0, 0, 1, 1, 2, 2]
+    assert [replace(HYPER, drops=()).lr_extra(step, 8) for step in (0, 7)] == [0, 0]
+    t = trainer(hyper)
+    assert t.run().history.lr_extra == [0] * 10 + [1] * 5 + [2] * 5
+    assert t.device.machine.lr_shift == 2
+
+
+@pytest.mark.parametrize("change", [{"eval_every": 3}, {"sample_every": 1}, {"sample_every": 1000}])
+def test_looking_changes_nothing(change: dict[str, int]) -> None:
+    one, other = trainer(), trainer(replace(HYPER, **change))
+    one.run()
+    other.run()
+    same_state(one, other)
+    assert one.history.loss == other.history.loss
+
+
+def test_eval_every_keeps_the_last_epoch() -> None:
+    assert [e.epoch for e in trainer(replace(HYPER, eval_every=3)).run().history.epochs] == [3, 4]
+
+
+def test_max_steps() -> None:
+    outcome = trainer().run(max_steps=7)
+    assert outcome.steps == len(outcome.history.loss) == 7 and len(outcome.history.epochs) == 1
+    untrained = trainer().run(max_steps=0)
+    assert untrained.steps == 0 and 0 <= untrained.accuracy <= 1
+
+
+def test_seed_decides() -> None:
+    runs = [trainer(replace(HYPER, seed=s)) for s in (0, 0, 1)]
+    for t in runs:
+        t.run()
+    same_state(runs[0], runs[1])
+    assert runs[0].history.loss != runs[2].history.loss
+
+
+# --- stopping and going on ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", ["delayed", "current"])
+@pytest.mark.parametrize(
+    ("at", "evaluating"), [(1, False), (4, False), (5, False), (10, True), (13, False), (20, True)])
+def test_stopping_leaves_no_trace(tmp_path: Path, at: int, evaluating: bool, scale: str) -> None:
+    hyper = replace(HYPER, scale=scale)
+    straight = trainer(hyper)
+    expected = straight.run()
+    path, stop = tmp_path / "c.npz", Stop()
+    with pytest.raises(Interrupted, match=f"step {at} of 20"):
+        trainer(hyper, save=path).run(watch=StopAt(stop, at, evaluating), stop=stop)
+    saved = checkpoints.load(path)
+    assert saved.step == at
+    resumed = trainer(hyper, resume=saved)
+    outcome = resumed.run()
+    same_state(straight, resumed)
+    same_history(expected.history, outcome.history)
+    assert (outcome.accuracy, outcome.loss) == (expected.accuracy, expected.loss)
+    assert outcome.totals.counters == expected.totals.counters and outcome.totals.metered == expected.totals.metered
+
+
+def test_stopping_without_a_path() -> None:
+    stop = Stop()
+    with pytest.raises(Interrupted):
+        trainer().run(watch=StopAt(stop, 2), stop=stop)
+
+
+def test_max_steps_then_the_rest(tmp_path: Path) -> None:
+    straight, path = trainer(), tmp_path / "c.npz"
+    expected = straight.run()
+    trainer(save=path).run(max_steps=8)
+    resumed = trainer(resume=checkpoints.load(path))
+    same_history(expected.history, resumed.run().history)
+    same_state(straight, resumed)
+
+
+def test_a_finished_run_resumed_only_evaluates(tmp_path: Path) -> None:
+    path = tmp_path / "c.npz"
+    expected = trainer(save=path).run()
+    saved = checkpoints.load(path)
+    assert saved.finished
+    outcome = trainer(resume=saved).run()
+    assert (outcome.steps, outcome.accuracy, outcome.loss) == (20, expected.accuracy, expected.loss)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals(number: int) -> None:
+    before = signal.getsignal(number)
+    with stop_on_signals() as stop:
+        assert not stop
+        os.kill(os.getpid(), number)
+        assert stop
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before
+
+
+def test_comparisons_add_up_over_runs(tmp_path: Path) -> None:
+    path = tmp_path / "c.npz"
+    device = GoldenDevice(CONFIG)
+    device.compared_instructions = 100  # of an earlier run on the same device
+    first = trainer(device=device, save=path)
+
+    class Count(StopAt):
+        def step(self, t: Trainer) -> None:
+            t.device.compared_instructions += 10
+            t.device.mismatches += t.step == 3
+
+    first.run(max_steps=4, watch=Count(Stop(), -1))
+    saved = checkpoints.load(path)
+    assert (saved.totals.compared_instructions, saved.totals.mismatches) == (40, 1)
+    outcome = trainer(resume=saved).run(watch=Count(Stop(), -1))
+    assert (outcome.totals.compared_instructions, outcome.totals.mismatches) == (200, 1)
+    assert "200 instructions compared, 1 mismatches" in outcome.final_line
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+def test_data_that_does_not_fit() -> None:
+    with pytest.raises(DatasetError, match="a batch of 4 needs as many samples, got 3"):
+        trainer(data=blobs(3))
+    wrong = replace(blobs(), images=np.zeros((22, 4), np.uint8), shape=(2, 2))
+    with pytest.raises(DatasetError, match="blobs has 4 inputs and 3 classes, mlp-6-5-3 takes 6 and gives 3"):
+        trainer(data=wrong)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"batch": 0}, {"epochs": 0}, {"lr_shift": -1}, {"seed": -1}, {"drops": (0.8, 0.6)}, {"drops": (1.5,)},
+            {"eval_every": 0}])
+def test_hyperparameters_out_of_range(bad: dict) -> None:
+    with pytest.raises(HyperError, match=f"{next(iter(bad))} must be"):
+        replace(HYPER, **bad)
+
+
+def test_history_round_trip() -> None:
+    history = trainer().run(max_steps=9).history
+    same_history(history, History.from_arrays(history.to_arrays()))
+    same_history(History(), History.from_arrays(History().to_arrays()))
