@@ -6,7 +6,7 @@ from typing import Any
 
 from shiftgrad.config import CONFIGS, MEMORIES, get_config
 from shiftgrad.datasets import DATASETS
-from shiftgrad.session import DEFAULTS, SIZES
+from shiftgrad.session import DEFAULTS, HIDDEN, SIZES
 
 __all__ = ["everything", "machine", "text"]
 
@@ -26,7 +26,7 @@ def everything() -> dict[str, Any]:
     from hw.boards import board_names, get_board
 
     data = {name: {"inputs": SIZES[name][0], "classes": SIZES[name][1], **DEFAULTS[name],
-                   "hidden": list(DEFAULTS[name]["hidden"])} for name in DATASETS}
+                   "hidden": list(HIDDEN[name])} for name in DATASETS}
     boards = {board.name: {"config": board.config, "clock_mhz": board.clock_hz / 1e6}
               for board in map(get_board, board_names())}
     return {"configs": {name: machine(name) for name in CONFIGS}, "datasets": data, "models": ["mlp"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -181,9 +182,11 @@ def train(as_json: bool, quiet: bool, **options: Any) -> int:
 def _how_to_resume(request: Any) -> str:
     if not request.save_path:
         return "nothing was saved (--save FILE does)"
-    data = f" --data-dir {request.data_dir}" if request.data_dir else ""
-    device = f" --device {request.device}" if request.device != "golden" else ""
-    return f"go on with: shiftgrad train --resume {request.save_path}{data}{device}"
+    words = ["shiftgrad", "train", "--resume", str(request.save_path)]
+    words += ["--data-dir", str(request.data_dir)] if request.data_dir else []
+    words += ["--device", request.device] if request.device != "golden" else []
+    words += ["--max-steps", str(request.max_steps)] if request.max_steps is not None else []
+    return f"go on with: {shlex.join(words)}"
 
 
 @main.command()
@@ -211,10 +214,10 @@ def estimate(config: str, dataset: str, hidden: tuple[int, ...] | None, batch: i
     from shiftgrad.compiler import compile_network
     from shiftgrad.config import get_config
     from shiftgrad.models import mlp
-    from shiftgrad.session import DEFAULTS, SIZES
+    from shiftgrad.session import DEFAULTS, HIDDEN, SIZES
 
     defaults, (inputs, classes) = DEFAULTS[dataset], SIZES[dataset]
-    network = mlp(inputs, defaults["hidden"] if hidden is None else hidden, classes)
+    network = mlp(inputs, HIDDEN[dataset] if hidden is None else hidden, classes)
     plan = compile_network(network, get_config(config), batch=defaults["batch"] if batch is None else batch, lr_shift=4,
                            scale=scale)
     found = estimates.estimate(plan, first_step=first_step)

@@ -25,7 +25,7 @@ CAUSES = {"FEED": "array fed", "RANGE": "range passes", "DRAIN": "waiting for dr
           "SETUP": "set-up", "LOSS": "loss unit"}
 CAUSE_COLORS = (COLORS[0], COLORS[3], COLORS[5], COLORS[1], COLORS[4], COLORS[2])
 POINTS = 500  # a curve has no more
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "shiftgrad", "font.family": "sans-serif", "font.size": 10,
     "font.sans-serif": ["Inter", "Segoe UI", "Helvetica Neue", "Arial", "DejaVu Sans"], "text.color": INK,
     "axes.edgecolor": "#c3c9d2", "axes.labelcolor": MUTED, "axes.grid": True, "axes.axisbelow": True,
@@ -66,8 +66,7 @@ def _smooth(values: Sequence[float], window: int) -> NDArray[Any]:
 
 def _drops(axes: Axes, history: History, label: bool = False) -> None:
     """A dotted line where the learning rate was halved."""
-    changes = np.nonzero(np.diff(history.lr_extra))[0] + 1 if history.lr_extra else []
-    for i, step in enumerate(changes):
+    for i, step in enumerate(np.flatnonzero(np.diff(history.lr_extra)) + 1):
         axes.axvline(float(step), color="#aab2bf", linestyle=":", linewidth=1,
                      label="learning rate halved" if label and not i else None)
 

@@ -83,7 +83,7 @@ def _sections(result: dict[str, Any], history: History) -> list[str]:
         bars = _image(plots.utilisation(result["utilization"]), "utilisation by phase")
         bars += _image(plots.cycles_by_cause(result["counters"]), "busy cycles by cause")
         parts.append(_section("Utilisation", "Useful multiply-accumulates over the peak, and where cycles went.", bars))
-        note = f"The machine's own counters over {result['metered_steps']:,} training steps; the host's transfers apart."
+        note = f"The machine's own counters over {result['metered_steps']:,} training steps; host transfers apart."
     else:
         note = "Only hardware and the simulated RTL count cycles; this run's device does not."
     parts.append(_section("Work", note, _work_table(result), wide=bool(result["cycles"] or not history.saturation)))

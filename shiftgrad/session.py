@@ -20,15 +20,16 @@ from shiftgrad.progress import watch_for
 from shiftgrad.record import Hyper, HyperError
 from shiftgrad.train import Outcome, Trainer, digest, stop_on_signals
 
-__all__ = ["DEFAULTS", "SIZES", "Request", "open_device", "train"]
+__all__ = ["DEFAULTS", "HIDDEN", "SIZES", "Request", "open_device", "train"]
 
 DEFAULT_CONFIG = "sim_8x8"
 SIZES = {"digits": (64, 10), "mnist": (784, 10)}  # inputs and classes
 # what a data set gets when nothing else is asked for
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "digits": {"hidden": (48,), "batch": 16, "epochs": 15},
-    "mnist": {"hidden": (128,), "batch": 32, "epochs": 15},
+DEFAULTS: dict[str, dict[str, int]] = {
+    "digits": {"batch": 16, "epochs": 15},
+    "mnist": {"batch": 32, "epochs": 15},
 }
+HIDDEN = {"digits": (48,), "mnist": (128,)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +133,8 @@ def _fresh(request: Request) -> _Job:
     dataset = request.dataset or "digits"
     if dataset not in DEFAULTS:
         raise datasets.DatasetError(f"no data set {dataset!r}; there are: {', '.join(DEFAULTS)}")
-    defaults = dict(DEFAULTS[dataset])
-    hidden = defaults.pop("hidden") if request.hidden is None else request.hidden
+    sizes, defaults = HIDDEN[dataset], DEFAULTS[dataset]
+    hidden = sizes if request.hidden is None else request.hidden
     hyper = Hyper(**defaults | request.hyper())
     data = datasets.load(dataset, request.data_dir, hyper.seed)
     return _Job(network=mlp(data.inputs, hidden, data.classes), config=get_config(request.config or DEFAULT_CONFIG),
