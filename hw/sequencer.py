@@ -269,18 +269,18 @@ class Sequencer(wiring.Component):
                     m.next = "IDLE"
 
         m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
-        activity, phase = self.activity, self.activity.phase
         known = self.busy & ~prefetch
         in_pass = fsm.ongoing("PASS") | fsm.ongoing("FLUSH") | fsm.ongoing("RANGE")
+        fwd, bwd, grad = (known & (word.opcode == opcode) for opcode in (Opcode.FWD, Opcode.BWD, Opcode.GRAD))
+        ranging = (in_pass & self.range_pass) | (fsm.ongoing("EXPONENTS") & measured)
+        writing = ((in_pass & ~self.range_pass) | fsm.ongoing("STORE") | fsm.ongoing("LOSS_STORE")
+                   | fsm.ongoing("RETIRE"))
+        activity = self.activity
         m.d.comb += [
-            phase.fwd.eq(known & (word.opcode == Opcode.FWD)),
-            phase.bwd.eq(known & (word.opcode == Opcode.BWD)),
-            phase.grad.eq(known & is_grad),
-            phase.other.eq(self.busy & ~(phase.fwd | phase.bwd | phase.grad)),
+            activity.phase.eq(Cat(fwd, bwd, grad, self.busy & ~(fwd | bwd | grad))),
             activity.loss.eq(fsm.ongoing("LOSS")),
-            activity.range.eq((in_pass & self.range_pass) | (fsm.ongoing("EXPONENTS") & measured)),
-            activity.write.eq((in_pass & ~self.range_pass) | fsm.ongoing("STORE") | fsm.ongoing("LOSS_STORE")
-                              | fsm.ongoing("RETIRE")),
-            activity.setup.eq(self.busy & ~(activity.loss | activity.range | activity.write)),
+            activity.range.eq(ranging),
+            activity.write.eq(writing),
+            activity.setup.eq(self.busy & ~(fsm.ongoing("LOSS") | ranging | writing)),
         ]
         return m
