@@ -139,7 +139,7 @@ def main() -> None:
 @click.option("--report", type=PATH, metavar="DIR", help="Write report.html and result.json there.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @json_option
-def train(as_json: bool, quiet: bool, **options: Any) -> int:
+def train(as_json: bool, **options: Any) -> int:
     """Train a network and evaluate it on held-out data.
 
     The same bits come out on every device, and however often the run is interrupted and resumed. The last line says
@@ -160,7 +160,7 @@ def train(as_json: bool, quiet: bool, **options: Any) -> int:
         raise click.UsageError("--resume and --resume-if-present exclude each other")
     if options["resume_if_present"] and not options["save"]:
         raise click.UsageError("--resume-if-present needs --save, the file to look for")
-    request = session.Request(quiet=quiet or as_json, **options)
+    request = session.Request(as_json=as_json, **options)
     try:
         result, outcome = session.train(request)
     except Interrupted as stopped:

@@ -13,7 +13,7 @@ from shiftgrad.checkpoint import Checkpoint
 from shiftgrad.compiler import compile_network
 from shiftgrad.config import Config, get_config
 from shiftgrad.datasets import Dataset
-from shiftgrad.device import Device, GoldenDevice
+from shiftgrad.device import Device, DeviceError, GoldenDevice
 from shiftgrad.files import write_text
 from shiftgrad.models import Network, mlp
 from shiftgrad.progress import watch_for
@@ -56,6 +56,7 @@ class Request:
     resume_if_present: bool = False
     report: Path | None = None
     quiet: bool = False
+    as_json: bool = False
 
     @property
     def save_path(self) -> Path | None:
@@ -78,12 +79,13 @@ class _Job:
     resume: Checkpoint | None
 
 
-def open_device(name: str, config: Config, compare: bool | None = None) -> Device:
+def open_device(name: str, config: Config, compare: bool | None = None, *, quiet: bool = False) -> Device:
     """The device called ``name``: ``golden``, ``verilator`` or ``serial:PORT``.
 
     Parameters
     ----------
     compare : compare every instruction with the golden machine (``verilator`` only, where it is the default)
+    quiet : say nothing on standard error while the simulation is built
     """
     kind, _, port = name.partition(":")
     if compare and kind != "verilator":
@@ -91,14 +93,23 @@ def open_device(name: str, config: Config, compare: bool | None = None) -> Devic
     if name == "golden":
         return GoldenDevice(config)
     if name == "verilator":
-        from sim.device import VerilatorDevice
-
-        return VerilatorDevice(config, compare=compare is not False)
+        return _simulated(config, compare is not False, quiet)
     if kind == "serial" and port:
         from shiftgrad.serial_device import SerialDevice
 
         return SerialDevice(config, port)
     raise HyperError(f"device must be golden, verilator or serial:PORT, got {name!r}")
+
+
+def _simulated(config: Config, compare: bool, quiet: bool) -> Device:
+    from sim.build import BuildError
+    from sim.device import VerilatorDevice
+    from sim.model import SimulationError
+
+    try:
+        return VerilatorDevice(config, compare=compare, progress=(lambda line: None) if quiet else None)
+    except (BuildError, SimulationError) as error:
+        raise DeviceError(f"the simulation of {config.name} cannot be made: {error}") from error
 
 
 def train(request: Request) -> tuple[dict[str, Any], Outcome]:
@@ -116,10 +127,10 @@ def train(request: Request) -> tuple[dict[str, Any], Outcome]:
     job = _resumed(request) or _fresh(request)
     plan = compile_network(job.network, job.config, batch=job.hyper.batch, lr_shift=job.hyper.lr_shift,
                            scale=job.hyper.scale)
-    device = open_device(request.device, job.config, request.compare)
+    device = open_device(request.device, job.config, request.compare, quiet=request.quiet)
     try:
         trainer = Trainer(device, plan, job.data, job.hyper, resume=job.resume, save=request.save_path)
-        with stop_on_signals() as stop, watch_for(quiet=request.quiet) as watch:
+        with stop_on_signals() as stop, watch_for(quiet=request.quiet or request.as_json) as watch:
             outcome = trainer.run(max_steps=request.max_steps, watch=watch, stop=stop)
     finally:
         device.close()

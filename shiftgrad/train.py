@@ -295,7 +295,9 @@ class Trainer:
             self.device.write(Region.TABLE.address, table)
 
     def _collect(self) -> None:
-        self.totals.counters = dict(Counter(self.totals.counters) + read_counters(self.device))
+        counters = Counter(self.totals.counters)
+        counters.update(read_counters(self.device))
+        self.totals.counters = dict(counters)
         clear_counters(self.device)
 
     def _settle(self) -> None:
