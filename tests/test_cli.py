@@ -1,0 +1,243 @@
+"""The command line: what it prints, what it writes, and how it refuses."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from shiftgrad import checkpoint as checkpoints
+from shiftgrad import session
+from shiftgrad.bench import product_plan
+from shiftgrad.cli import main
+from shiftgrad.config import CONFIGS, get_config
+from shiftgrad.device import GoldenDevice
+from shiftgrad.estimate import estimate
+from shiftgrad.record import PHASES
+
+SMALL = ("train", "--hidden", "12", "--batch", "32", "--epochs", "1")
+
+
+def shiftgrad(*arguments: object) -> Result:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def refused(result: Result, status: int, pattern: str) -> None:
+    assert result.exit_code == status
+    assert result.stdout == ""
+    assert result.stderr.startswith("shiftgrad: ") and result.stderr.count("\n") == 1, result.stderr
+    assert re.search(pattern, result.stderr), result.stderr
+
+
+# --- train ----------------------------------------------------------------------------------------
+
+
+def test_json_is_one_object_and_nothing_else() -> None:
+    result = shiftgrad(*SMALL, "--json")
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert {"accuracy", "loss", "steps", "compared_instructions", "mismatches", "cycles", "macs"} <= set(found)
+    assert set(found["utilization"]) == {"forward", "backward", "gradient", "step"}
+    assert found["steps"] == 1437 // 32 and found["network"] == "mlp-64-12-10" and found["batch"] == 32
+    assert found["cycles"] is None and found["macs"] > 0 and found["mismatches"] == 0
+    assert result.stderr == ""
+
+
+def test_text_ends_with_one_line() -> None:
+    result = shiftgrad(*SMALL, "--quiet")
+    assert result.stderr == "" and result.exit_code == 0
+    line = r"held-out accuracy \d+\.\d\d %, 44 steps, 0 instructions compared, 0 mismatches"
+    assert re.fullmatch(line, result.stdout.splitlines()[-1])
+
+
+def test_a_log_gets_a_line_an_evaluation() -> None:
+    assert re.search(r"^epoch   1 of 1  step     44 .* held-out loss", shiftgrad(*SMALL).stderr, re.MULTILINE)
+
+
+def test_digits_on_the_golden_machine_reach_97_percent() -> None:
+    found = json.loads(shiftgrad("train", "--epochs", "6", "--json").stdout)
+    assert found["accuracy"] >= 0.97
+
+
+def test_several_hidden_layers() -> None:
+    for given in (("--hidden", "12,8"), ("--hidden", "12", "--hidden", "8")):
+        found = json.loads(shiftgrad("train", *given, "--max-steps", 1, "--json").stdout)
+        assert found["network"] == "mlp-64-12-8-10"
+    found = json.loads(shiftgrad("train", "--hidden", "none", "--max-steps", 1, "--json").stdout)
+    assert found["network"] == "mlp-64-10"
+
+
+def test_report_and_checkpoint(tmp_path: Path) -> None:
+    result = shiftgrad(*SMALL, "--report", tmp_path / "run", "--save", tmp_path / "run" / "c.npz", "--json")
+    found = json.loads(result.stdout)
+    assert json.loads((tmp_path / "run" / "result.json").read_text()) == found
+    assert "held-out accuracy" in (tmp_path / "run" / "report.html").read_text()
+    assert checkpoints.load(tmp_path / "run" / "c.npz").finished
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["c.npz", "report.html", "result.json"]
+
+
+def test_resume_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+    straight, parts = tmp_path / "straight.npz", tmp_path / "parts.npz"
+    shiftgrad(*SMALL, "--save", straight, "--json")
+    shiftgrad(*SMALL, "--save", parts, "--max-steps", 17, "--json")
+    found = json.loads(shiftgrad("train", "--resume", parts, "--json").stdout)
+    assert (found["resumed_from_step"], found["steps"]) == (17, 44)
+    one, other = checkpoints.load(straight), checkpoints.load(parts)
+    for name in one.state:
+        np.testing.assert_array_equal(one.state[name], other.state[name], err_msg=name)
+
+
+def test_resume_if_present(tmp_path: Path) -> None:
+    path = tmp_path / "c.npz"
+    again = (*SMALL, "--save", path, "--resume-if-present", "--json")
+    assert json.loads(shiftgrad(*again, "--max-steps", 5).stdout)["resumed_from_step"] == 0
+    assert json.loads(shiftgrad(*again, "--max-steps", 9).stdout)["resumed_from_step"] == 5
+    assert json.loads(shiftgrad(*again).stdout)["resumed_from_step"] == 9
+    assert json.loads(shiftgrad(*again).stdout)["resumed_from_step"] == 0, "a finished run starts anew"
+
+
+def test_resume_refuses_another_run(tmp_path: Path) -> None:
+    path = tmp_path / "c.npz"
+    shiftgrad(*SMALL, "--save", path, "--max-steps", 1, "--json")
+    for options, pattern in (
+        (("--config", "sim_4x4"), "another config: wanted sim_4x4 .*got sim_8x8"),
+        (("--hidden", "13"), "another network: wanted mlp-64-13-10 .*got mlp-64-12-10"),
+        (("--batch", "16"), "another batch: wanted 16, got 32"),
+        (("--lr-shift", "5"), "another lr_shift: wanted 5, got 4"),
+        (("--seed", "1"), "another seed: wanted 1, got 0"),
+        (("--scale", "current"), "another scale: wanted current, got delayed"),
+        (("--dataset", "mnist"), "another dataset: wanted mnist, got digits"),
+    ):
+        refused(shiftgrad("train", "--resume", path, *options, "--json"), 2, pattern)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+    path = tmp_path / "my run" / "c.npz"
+    command = [sys.executable, "-m", "shiftgrad", "train", "--epochs", "500", "--save", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and out == ""
+    last = err.splitlines()[-1]
+    step = checkpoints.load(path).step
+    assert step > 0
+    assert last == (f"shiftgrad: stopped after step {step} of 44500; "
+                    f"go on with: shiftgrad train --resume '{path}'")
+
+
+def test_mismatches_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrong(GoldenDevice):
+        def run(self, pc: int = 0):
+            self.compared_instructions += 2
+            self.mismatches += 1
+            return super().run(pc)
+
+    monkeypatch.setattr(session, "GoldenDevice", Wrong)
+    result = shiftgrad("train", "--max-steps", 2, "--json")
+    assert result.exit_code == 1 and json.loads(result.stdout)["mismatches"] > 0
+    assert re.search(r"got \d+ of \d+ that differ", result.stderr)
+
+
+def test_serial_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    import shiftgrad.serial_device as serial_device
+
+    opened = []
+    monkeypatch.setattr(serial_device, "SerialDevice", lambda config, port: opened.append(port) or GoldenDevice(config))
+    assert shiftgrad("train", "--device", "serial:/dev/ttyX", "--max-steps", 1, "--json").exit_code == 0
+    assert opened == ["/dev/ttyX"]
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        (("train", "--nope"), "No such option"),
+        (("nothing",), "No such command"),
+        (("train", "--config", "sim_5x5"), "sim_5x5.* is not one of"),
+        (("train", "--hidden", "a"), "wanted sizes such as 48,32 or none, got 'a'"),
+        (("train", "--hidden", "0"), "units must be an integer from 1, got 0"),
+        (("train", "--hidden", "5000"), "layer fc1: .* does not fit"),
+        (("train", "--batch", "0"), "batch must be an integer from 1, got 0"),
+        (("train", "--lr-drops", "0.9,0.1"), "drops must be fractions from 0 to 1, ascending"),
+        (("train", "--lr-shift", "64"), "lr_shift"),
+        (("train", "--device", "tpu"), "device must be golden, verilator or serial:PORT, got 'tpu'"),
+        (("train", "--device", "serial:"), "got 'serial:'"),
+        (("train", "--compare"), "--compare needs --device verilator"),
+        (("train", "--dataset", "mnist"), "wanted --data-dir"),
+        (("train", "--dataset", "mnist", "--data-dir", "/nowhere"), "/nowhere: wanted .* got no such folder"),
+        (("train", "--resume", "/nowhere.npz"), "/nowhere.npz: wanted a checkpoint"),
+        (("train", "--resume", "a", "--resume-if-present"), "exclude each other"),
+        (("train", "--resume-if-present"), "needs --save"),
+        (("estimate", "--clock-mhz", "0"), "0"),
+        (("bitstream", "--board", "nope"), "no board 'nope'; there are: .*ulx3s_85f"),
+    ],
+)
+def test_wrong_use_is_one_line_and_status_2(arguments: tuple[str, ...], pattern: str) -> None:
+    refused(shiftgrad(*arguments), 2, pattern)
+
+
+def test_failures_are_one_line_and_status_1(tmp_path: Path) -> None:
+    refused(shiftgrad("train", "--device", "serial:/dev/nothing", "--quiet"), 1, "cannot open serial port")
+    (tmp_path / "file").write_text("")
+    refused(shiftgrad(*SMALL, "--json", "--save", tmp_path / "file" / "c.npz"), 1, "Not a directory|File exists")
+
+
+# --- the other commands ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["train", "estimate", "generate", "bitstream", "bench"])
+def test_help_teaches_by_example(command: str) -> None:
+    assert f"shiftgrad {command}" in shiftgrad(command, "--help").stdout.split("Options:")[0]
+    assert command in shiftgrad("--help").stdout
+
+
+def test_info() -> None:
+    everything = json.loads(shiftgrad("info", "--json").stdout)
+    assert list(everything["configs"]) == list(CONFIGS) and set(everything["datasets"]) == {"digits", "mnist"}
+    text = shiftgrad("info").stdout
+    assert all(name in text for name in (*CONFIGS, *everything["boards"]))
+    one = json.loads(shiftgrad("info", "--config", "sim_4x4", "--json").stdout)
+    assert one["macs_per_cycle"] == 16 and one["bytes"] == get_config("sim_4x4").bytes_total
+    assert "sim_4x4: 4 x 4 array" in shiftgrad("info", "--config", "sim_4x4").stdout
+
+
+def test_estimate() -> None:
+    found = json.loads(shiftgrad("estimate", "--dataset", "mnist", "--clock-mhz", "50", "--json").stdout)
+    assert found["network"] == "mlp-784-128-10" and found["batch"] == 32
+    assert found["samples_per_second"] == pytest.approx(50e6 * 32 / found["programs"]["train"]["cycles"])
+    text = shiftgrad("estimate", "--hidden", "8", "--plan").stdout
+    assert "mlp-64-8-10 on sim_8x8" in text and "program train at 0" in text
+
+
+@pytest.mark.parametrize("phase", list(PHASES))
+def test_bench_products_are_what_they_say(phase: str) -> None:
+    plan = product_plan(get_config("sim_4x4"), phase, 8, 12, 16)
+    cost = estimate(plan).costs[0]
+    assert cost.macs == 8 * 12 * 16 and cost.instruction.opcode.name == PHASES[phase]
+
+
+def test_bench_on_the_golden_machine(tmp_path: Path) -> None:
+    options = ("--config", "sim_4x4", "--device", "golden", "--sizes", "8,12", "--out", tmp_path, "--json")
+    result = shiftgrad("bench", *options)
+    found = json.loads(result.stdout)
+    assert json.loads((tmp_path / "sim_4x4" / "bench.json").read_text()) == found
+    assert len(found["products"]) == 3 * 8
+    assert all(p["macs"] == p["m"] * p["n"] * p["k"] and p["utilization"] is None for p in found["products"])
+    delayed, current = found["steps"]
+    assert delayed["macs"] == current["macs"] == sum(phase["macs"] for phase in delayed["phases"].values())
+    assert "training step of mlp-784-128-10" in (tmp_path / "sim_4x4" / "bench.txt").read_text()
