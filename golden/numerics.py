@@ -75,7 +75,7 @@ def saturate(x: Ints, bound: int = BOUND8) -> Ints:
 
 def sat32(x: Ints) -> Ints:
     """``x`` clamped to [-2^31, 2^31 - 1], still int64; ``x`` itself when nothing saturates."""
-    if x.size and (x.max() >> 31 or x.min() >> 31 < -1):
+    if x.size and (x.max() >> 31 > 0 or x.min() >> 31 < -1):
         return np.clip(x, -(1 << 31), (1 << 31) - 1)
     return x
 

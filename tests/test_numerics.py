@@ -115,7 +115,7 @@ def test_saturate_never_gives_minus_128() -> None:
 
 def test_sat32() -> None:
     x = [-(2**62), -(2**31) - 1, -(2**31), -1, 0, 2**31 - 1, 2**31, 2**62]
-    for subset in (x, x[:5], x[3:], x[2:6], x[4:5]):
+    for subset in (x, x[:5], x[3:], x[2:6], x[4:5], x[1:2], x[1:5], x[3:7]):
         expected = [clamp(v, -(2**31), 2**31 - 1) for v in subset]
         assert numerics.sat32(np.array(subset)).tolist() == expected
 
