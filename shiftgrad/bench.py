@@ -17,6 +17,7 @@ from shiftgrad.device import Device, DeviceError
 from shiftgrad.estimate import estimate
 from shiftgrad.files import write_text
 from shiftgrad.host import Host
+from shiftgrad.initialise import generator_seeds
 from shiftgrad.isa import Flag, Memory, Opcode, Region, Status
 from shiftgrad.meters import clear_counters, read_counters
 from shiftgrad.models import mlp
@@ -115,6 +116,7 @@ def _product(device: Device, plan: Plan, generator: np.random.Generator) -> dict
     program = np.array(plan.program, np.uint64).astype("<u8").view("<u4").astype(np.uint32)
     device.write(Region.PROGRAM.address, program)
     device.write(Region.TABLE.address, np.array([t.descriptor() for t in plan.tensors], np.uint32).reshape(-1))
+    device.write(isa.LFSR_BASE, generator_seeds(0, plan.config.size))
     for tensor in plan.tensors:
         values = generator.integers(-127, 128, (tensor.rows, tensor.cols)).astype(np.int8)
         host.write_tensor(tensor.name, values)
@@ -175,7 +177,7 @@ def _line(entry: dict[str, Any]) -> str:
 
 
 def table(found: dict[str, Any]) -> str:
-    """The figures as a text table; causes are shares of the busy cycles in percent."""
+    """The figures as a text table; causes are percent of all busy cycles, those of HALT included."""
     head = (f"{'':10}{'m x n x k':>17}{'MACs':>12}{'cycles':>11}{'estimate':>11}{'of peak':>10}"
             + "".join(f"{c.lower():>8}" for c in CAUSES))
     lines = [f"{found['config']}: {found['size']} x {found['size']} array on {found['device']}", "", head]
