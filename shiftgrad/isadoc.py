@@ -1,0 +1,242 @@
+"""Renders ``docs/isa.md`` from :mod:`shiftgrad.isa`: ``python -m shiftgrad.isadoc`` writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from shiftgrad.config import CONFIGS, MEMORIES
+from shiftgrad.isa import (
+    ADDRESS_BITS,
+    COUNTER_BASE,
+    COUNTERS,
+    DESCRIPTOR,
+    DESCRIPTOR_WORDS,
+    EXPONENT_MAX,
+    EXPONENT_MIN,
+    HISTORY,
+    INSTRUCTION,
+    INSTRUCTION_BITS,
+    LEGAL_FLAGS,
+    LFSR_BASE,
+    LR_MAX,
+    OPERANDS,
+    REGISTERS,
+    Field,
+    Flag,
+    Memory,
+    Opcode,
+    Region,
+    Status,
+)
+
+__all__ = ["PATH", "main", "render"]
+
+PATH = Path(__file__).resolve().parent.parent / "docs" / "isa.md"
+
+FLAG_DOC = {
+    Flag.RELU: "negative results become 0",
+    Flag.BIAS: "add tensor `c` to every row",
+    Flag.MASK: "keep results only where tensor `c` > 0",
+    Flag.ONES: "operand `a` is one row of ones, exponent 0; `dst` is a bias",
+    Flag.DELAYED: "scale from the exponent history when there is one",
+    Flag.FREEZE: "leave the exponent history as it is (evaluation)",
+}
+STATUS_DOC = {
+    Status.RESET: "has not run since reset",
+    Status.HALTED: "reached HALT",
+    Status.ABORTED: "stopped by the host",
+    Status.ILLEGAL_OPCODE: "no such operation",
+    Status.ILLEGAL_FLAGS: "a flag the operation does not know",
+    Status.BAD_TENSOR: "id beyond the table, or the tensor lives in another memory than the operand must",
+    Status.BAD_SHAPE: "a size of 0, a stride that is not ceil(cols / T), or operands that do not fit together",
+    Status.OUT_OF_RANGE: "the tensor ends beyond its memory",
+    Status.OVERLAP: "the destination overlaps operand `a` in the same memory",
+    Status.OVERFLOW: f"exponent outside [{EXPONENT_MIN}, {EXPONENT_MAX}], more than {HISTORY} history entries, or "
+                     f"learning-rate shift outside [0, {LR_MAX}]",
+    Status.PC_RANGE: "program counter beyond the program memory",
+}
+
+ACTION = {
+    Opcode.HALT: ("Stop.", "STATUS <- HALTED; PC stays here", "none"),
+    Opcode.FWD: (
+        "Layer output: `a` M x K, `b` K x N, `dst` M x N, `c` 1 x N.",
+        """\
+e_v      <- a.e + b.e
+v[m, n]  <- sum over k of a[m, k] * b[k, n]
+v[m, n]  <- sat32(v[m, n] + align(c[0, n], c.e - e_v))     with BIAS
+v[m, n]  <- max(v[m, n], 0)                                with RELU
+dst.e    <- target exponent of dst from amax(v), e_v and, with DELAYED, its history
+dst      <- nearest(v, dst.e - e_v), saturated to +-127
+dst.history <- own exponent, older ones                    unless FREEZE or v = 0
+SATURATED <- mantissas saturated""",
+        "`dst` is [M, N], `a.cols` = `b.rows`, `c` is [1, N] (BAD_SHAPE); `dst` and `a` share no word (OVERLAP)",
+    ),
+    Opcode.BWD: (
+        "Error of the layer below: `a` M x K, `b` N x K, `dst` M x N, `c` M x N.",
+        """\
+e_v      <- a.e + b.e
+v[m, n]  <- sum over k of a[m, k] * b[n, k]
+v[m, n]  <- 0 where c[m, n] <= 0                           with MASK
+dst, dst.e, dst.history, SATURATED as in FWD""",
+        "`dst` is [M, N], `a.cols` = `b.cols`, `c` is [M, N] (BAD_SHAPE); `dst` and `a` share no word (OVERLAP)",
+    ),
+    Opcode.GRAD: (
+        "Update of weights (or, with ONES, of a bias): `a` K x M, `b` K x N, `c` and `dst` M x N; with ONES M = 1.",
+        """\
+n        <- imm + LR_SHIFT
+a        <- ones [K, 1], exponent 0                        with ONES
+g        <- clamp(a.e + b.e - (c.e - 3), 0, max(0, 16 - ceil(log2 K)))
+e_v      <- a.e + b.e - g
+v[m, n]  <- sat32(2^g * sum over k of a[k, m] * b[k, n] + align(7 * c[m, n], c.e - 3 - e_v))
+c.e      <- target exponent of c from amax(v), e_v and, with DELAYED, its history
+c        <- stochastic(v, c.e - e_v) with r1, saturated to +-127
+u        <- stochastic(c, dst.e + n - c.e) with r2, saturated to +-127 (with ONES +-32767)
+dst      <- dst - u, saturated to the same bound; dst.e stays
+c.history <- own exponent, older ones                      unless v = 0
+SATURATED <- mantissas of c saturated""",
+        f"`dst` and `c` are [M, N], `a.rows` = `b.rows` (BAD_SHAPE); n is in [0, {LR_MAX}] (OVERFLOW)",
+    ),
+    Opcode.LOSS: (
+        "Softmax cross-entropy: `a` B x C logits, `b` 1 x B labels, `dst` B x C.",
+        """\
+dst[i]   <- softmax(a[i]) - onehot(b[i]), or 0 when b[i] is not in [0, C); dst.e <- -7
+LOSS     <- sum of the losses of samples with a label in [0, C), in 1/256 bit
+CORRECT  <- those whose first largest logit is the label's
+SAMPLES  <- those samples""",
+        "`dst` is [B, C], C <= the configuration's classes, `b` is [1, B] (BAD_SHAPE)",
+    ),
+}
+
+
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """A markdown table; bars in cells are escaped."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def bits(field: Field) -> str:
+    """Bit range of a field, as [high:low]."""
+    return f"[{field.low + field.width - 1}:{field.low}]"
+
+
+def instruction_format() -> str:
+    """Fields, flags and status codes."""
+    fields = [(bits(f), f"`{f.name}`", f"{f.doc}{', signed' if f.signed else ''}") for f in INSTRUCTION]
+    flags = [(f"0x{flag.value:02x}", str(flag.name), ", ".join(op.name for op in Opcode if flag in LEGAL_FLAGS[op]),
+              FLAG_DOC[flag]) for flag in Flag]
+    codes = [(str(int(status)), status.name, STATUS_DOC[status]) for status in Status]
+    return "\n".join((
+        "## Instruction format\n",
+        f"An instruction is one {INSTRUCTION_BITS}-bit word, two host words, the low one first. Operands are tensor "
+        "table entries.\n",
+        table(("bits", "field", "meaning"), fields),
+        table(("flag", "name", "operations", "meaning"), flags),
+        "## Status codes\n",
+        f"Codes from {int(Status.ILLEGAL_OPCODE)} up are errors: the instruction wrote nothing, PC points at it and "
+        "the machine has stopped.\n",
+        table(("code", "name", "meaning"), codes),
+        "Checks run in this order; the first that fails gives the status.\n",
+        "1. PC within the program memory (PC_RANGE), operation (ILLEGAL_OPCODE), flags (ILLEGAL_FLAGS).\n"
+        "2. Each operand used, in the order its instruction lists them: id and memory (BAD_TENSOR); rows, cols and "
+        "stride (BAD_SHAPE); end (OUT_OF_RANGE); exponent and history count (OVERFLOW).\n"
+        "3. The operands together (BAD_SHAPE), overlap (OVERLAP), learning rate (OVERFLOW).\n",
+    ))
+
+
+def instruction(opcode: Opcode) -> str:
+    """Action, operands and checks of one instruction."""
+    summary, action, checks = ACTION[opcode]
+    legal = [str(flag.name) for flag in Flag if flag in LEGAL_FLAGS[opcode]]
+    plain, all_flags = OPERANDS(opcode, 0), OPERANDS(opcode, int(LEGAL_FLAGS[opcode] & ~Flag.ONES))
+    names = [f"`{name}` in {memory.name}" + ("" if name in plain else " (with its flag)")
+             for name, memory in all_flags.items()]
+    if Flag.ONES in LEGAL_FLAGS[opcode]:
+        ones = OPERANDS(opcode, Flag.ONES)
+        names.append("with ONES: " + ", ".join(f"`{name}` in {memory.name}" for name, memory in ones.items()))
+    return "\n".join((
+        f"### {opcode.name} (0x{opcode.value:02x})\n",
+        f"{summary}\n",
+        f"```\n{action}\n```\n",
+        f"- operands: {'; '.join(names) or 'none'}",
+        f"- flags: {', '.join(legal) or 'none'}",
+        f"- checks of the operands together: {checks}\n",
+    ))
+
+
+def tensor_table() -> str:
+    """Layout of an entry."""
+    rows = [(f"+0x{4 * i:02x}", bits(f), f"`{f.name}`", f"{f.doc}{', signed' if f.signed else ''}".lstrip(", "))
+            for i, word in enumerate(DESCRIPTOR) for f in word]
+    codes = ", ".join(f"{int(memory)} {memory.name}" for memory in Memory)
+    return "\n".join((
+        "## Tensor table\n",
+        f"Entry i starts {4 * DESCRIPTOR_WORDS} * i bytes into the window. Bits that are not listed read 0. Memory "
+        f"codes: {codes}.\n",
+        table(("address", "bits", "field", "meaning"), rows),
+    ))
+
+
+def registers() -> str:
+    """Basic registers, counters and generators."""
+    listed = [(f"0x{r.address:03x}", r.name, r.access, r.doc) for r in REGISTERS if r.address < COUNTER_BASE]
+    counters = [(f"0x{COUNTER_BASE + 8 * i:03x}", f"{name}_LO, {name}_HI", doc)
+                for i, (name, doc) in enumerate(COUNTERS.items())]
+    return "\n".join((
+        "## Registers\n",
+        "32-bit words. Writing a read-only register, or reading a write-only one, is a bus error.\n",
+        table(("address", "name", "access", "meaning"), listed),
+        "Counters have 48 bits, in two read-only registers: bits 31:0, and bits 47:32 four bytes later.\n",
+        table(("address", "names", "counts"), counters),
+        f"The generator of lane n is the read-write register LFSRn at 0x{LFSR_BASE:03x} + 4 n, n below T; writing 0 "
+        "stores 1.\n",
+    ))
+
+
+def address_map() -> str:
+    """Regions of the host bus."""
+    size = {
+        Region.REGISTERS: "see above",
+        Region.PROGRAM: "8 bytes an instruction",
+        Region.TABLE: f"{4 * DESCRIPTOR_WORDS} bytes an entry",
+    }
+    rows = [(f"0x{region.address:06x}", region.name,
+             size.get(region, f"pitch bytes a word, lanes of {2 if region == Region.VEC else 1} byte"
+                              f"{'s' if region == Region.VEC else ''}")) for region in Region]
+    configs = [(config.name, str(config.size), *(str(config.words(m)) for m in MEMORIES), str(config.program_words),
+                str(config.tensors), str(config.pitch("act")), str(config.pitch("vec"))) for config in CONFIGS.values()]
+    head = ("configuration", "T", *(f"{memory.upper()} words" for memory in MEMORIES), "program", "tensors", "pitch",
+            "VEC pitch")
+    return "\n".join((
+        "## Address map\n",
+        f"Byte addresses of {ADDRESS_BITS} bits, multiples of 4, little-endian. Anything else is a bus error.\n",
+        table(("address", "window", "layout"), rows),
+        "In a data memory, lane l of word w is at w * pitch + l * lane bytes; the pitch is T lanes rounded up to a "
+        "power of two, and lanes beyond T read 0.\n",
+        table(head, configs),
+    ))
+
+
+def render() -> str:
+    """The whole page."""
+    return "\n".join((
+        "# Instruction set and host interface\n",
+        "Generated from `shiftgrad/isa.py` by `python -m shiftgrad.isadoc`; edit that instead. The functions named in "
+        "the actions are those of [numerics](numerics.md); `x.e` is the exponent of tensor x.\n",
+        instruction_format(),
+        "## Instructions\n",
+        *(instruction(opcode) for opcode in Opcode),
+        tensor_table(),
+        registers(),
+        address_map(),
+    )).rstrip() + "\n"
+
+
+def main() -> None:
+    """Write ``docs/isa.md``."""
+    PATH.write_text(render(), encoding="utf-8")
+    print(f"wrote {PATH}")
+
+
+if __name__ == "__main__":
+    main()
