@@ -1,0 +1,233 @@
+"""The simulated machine as a device, compared with the golden machine after every instruction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from golden.machine import GoldenMachine
+from shiftgrad.config import MEMORIES, Config
+from shiftgrad.device import ADDRESSES, START, DeviceError, RegisterAccess
+from shiftgrad.isa import COUNTERS, LEGAL_FLAGS, Opcode, Region, Status, decode
+from sim.build import Progress
+from sim.machine import MachineState, library
+from sim.model import AccessError, Simulation, SimulationError
+
+__all__ = ["Difference", "MismatchError", "VerilatorDevice"]
+
+CYCLE_LIMIT = 20_000_000  # more than the longest instruction that fits the memories takes
+CTRL = ADDRESSES["CTRL"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Where simulation and golden machine part.
+
+    Parameters
+    ----------
+    where : the first word or register that differs
+    simulated, golden : its two values
+    count : how many words of that memory differ
+    """
+
+    where: str
+    simulated: int
+    golden: int
+    count: int = 1
+
+    def __str__(self) -> str:
+        more = f" ({self.count} words differ)" if self.count > 1 else ""
+        return f"{self.where}: simulated {self.simulated}, golden {self.golden}{more}"
+
+
+class MismatchError(DeviceError):
+    """Simulation and golden machine differ after an instruction; ``differences`` has one entry a memory or register."""
+
+    def __init__(self, when: str, differences: list[Difference]) -> None:
+        super().__init__(f"{when}: " + "; ".join(map(str, differences)))
+        self.differences = differences
+
+
+class VerilatorDevice(RegisterAccess):
+    """The RTL of ``config`` in Verilator, behind its AXI4-Lite port.
+
+    Parameters
+    ----------
+    compare : keep a golden machine in lock-step and compare every memory word, the tensor table, the generators and
+        the result registers after each instruction, and every window read. A program then runs to its end inside the
+        access that starts it
+    stop : raise :class:`MismatchError` at the first mismatch; otherwise only count them
+    cycle_limit : cycles after which an instruction is given up, with a ``DeviceError``
+    progress : called with lines about the build; stderr when None
+    """
+
+    def __init__(self, config: Config, *, compare: bool = True, stop: bool = True, cycle_limit: int = CYCLE_LIMIT,
+                 progress: Progress | None = None) -> None:
+        self.config = config
+        self.stop, self.cycle_limit = stop, cycle_limit
+        self.simulation = Simulation(library(config, progress))
+        self.state = MachineState(self.simulation, config)
+        self.golden = GoldenMachine(config) if compare else None
+        self.compared_instructions = self.mismatches = 0
+        self._run_cycles, self._run_seconds = 0, 0.0
+        self.simulation.reset()
+
+    def close(self) -> None:
+        """Free the simulation."""
+        self.simulation.close()
+
+    @property
+    def cycles(self) -> int:
+        """Clock cycles simulated so far."""
+        return self.simulation.cycles
+
+    @property
+    def cycles_per_second(self) -> float:
+        """Speed of the simulation while programs ran; 0 before the first."""
+        return self._run_cycles / self._run_seconds if self._run_seconds else 0.0
+
+    # --- the bus ----------------------------------------------------------------------------------
+
+    def write(self, address: int, words: ArrayLike) -> None:
+        """Write 32-bit ``words`` from byte ``address`` up; those before a refused one are written."""
+        data = np.atleast_1d(np.asarray(words)).astype(np.uint32)
+        try:
+            self.simulation.write(address, data)
+        except AccessError as error:
+            self._mirror(address, data[: (error.address - address) // 4])
+            raise DeviceError(str(error)) from error
+        except SimulationError as error:
+            raise DeviceError(str(error)) from error
+        self._mirror(address, data)
+
+    def read(self, address: int, count: int = 1) -> NDArray[np.uint32]:
+        """``count`` 32-bit words from byte ``address`` up."""
+        try:
+            data = self.simulation.read(address, count)
+        except SimulationError as error:
+            raise DeviceError(str(error)) from error
+        if self.golden and address >= Region.PROGRAM.address and not self.simulation.busy:
+            wanted = self.golden.read(address, count)
+            self._report(f"read of {count} words from 0x{address:06x}", list(_compare_words("word", data, wanted)))
+        return data
+
+    def _mirror(self, address: int, data: NDArray[np.uint32]) -> None:
+        """Do to the golden machine what was done to the simulation."""
+        if not self.golden or not len(data):
+            return
+        control = (CTRL - address) // 4
+        if 0 <= control < len(data):
+            start = int(data[control]) & START
+            data = data.copy()
+            data[control] &= ~np.uint32(START)
+            self.golden.write(address, data)
+            if start:
+                self._lock_step()
+        else:
+            self.golden.write(address, data)
+
+    # --- running ----------------------------------------------------------------------------------
+
+    def run(self, pc: int = 0) -> Status:
+        """Start at ``pc``, wait until the machine stops, and say why it did."""
+        self.write(ADDRESSES["START_PC"], [pc])
+        self.write(CTRL, [START])
+        while self.simulation.busy:
+            self._advance()
+        return self.status()[1]
+
+    def _advance(self) -> None:
+        """Let the instruction in progress end."""
+        began = time.perf_counter()
+        try:
+            self._run_cycles += self.simulation.run(self.cycle_limit)
+        except SimulationError as error:
+            pc = self.read_register("PC")
+            raise DeviceError(f"instruction {pc} does not end: {error}") from error
+        finally:
+            self._run_seconds += time.perf_counter() - began
+
+    def _lock_step(self) -> None:
+        """Run a started program to its end on both machines."""
+        golden, simulation = self.golden, self.simulation
+        assert golden
+        golden.pc, golden.retired = golden.start_pc, 0
+        while True:
+            if simulation.busy and simulation.retired == golden.retired:
+                self._advance()
+            retired = simulation.retired != golden.retired
+            pc, status = golden.pc, golden.step()
+            differences = list(self._differences())
+            if retired != (status is None):
+                differences.insert(0, Difference(where="instructions retired", simulated=simulation.retired,
+                                                 golden=golden.retired))
+            elif status is not None:
+                differences += self._final_differences(status)
+            self.compared_instructions += 1
+            self._report(f"after instruction {pc} ({self._name(pc)})", differences)
+            if status is not None:
+                break
+        while simulation.busy:
+            self._advance()
+
+    def _name(self, pc: int) -> str:
+        if pc >= self.config.program_words:
+            return "beyond the program"
+        opcode = decode(int(self.state.program[pc]))["opcode"]
+        return Opcode(opcode).name if opcode in LEGAL_FLAGS else f"opcode 0x{opcode:02x}"
+
+    # --- comparing --------------------------------------------------------------------------------
+
+    def _report(self, when: str, differences: list[Difference]) -> None:
+        if differences:
+            self.mismatches += 1
+            if self.stop:
+                raise MismatchError(when, differences)
+
+    def _differences(self) -> Iterator[Difference]:
+        """What differs now, one entry a memory or register."""
+        golden, state = self.golden, self.state
+        assert golden
+        for name in MEMORIES:
+            lanes = golden.memories[name]
+            unsigned = lanes.view(np.uint16 if lanes.itemsize == 2 else np.uint8)
+            if any(not np.array_equal(bank, unsigned[:, n]) for n, bank in enumerate(state.banks[name])):
+                simulated = state.memory(name)
+                wrong = np.argwhere(simulated != lanes)
+                word, lane = wrong[0]
+                yield Difference(where=f"{name} word {word} lane {lane}", simulated=int(simulated[word, lane]),
+                                 golden=int(lanes[word, lane]), count=len(np.unique(wrong[:, 0])))
+        for word, column in state.table.items():
+            yield from _compare_words(f"word {word} of tensor", column, golden.table[:, word])
+        yield from _compare_words("program word", state.program, golden.program)
+        yield from _compare_words("generator of lane", np.concatenate(state.lfsr), golden.lfsr)
+        yield from _compare_registers(
+            {name.upper(): (int(view[0]), getattr(golden, name) & 0xFFFFFFFF) for name, view in state.results.items()})
+
+    def _final_differences(self, status: Status) -> Iterator[Difference]:
+        """Registers that only settle when the machine stops: status, PC and the multiply-accumulate counters."""
+        golden = self.golden
+        assert golden
+        counters = self.counters()
+        pairs = {"STATUS": (int(self.status()[1]), int(status)), "PC": (self.read_register("PC"), golden.pc)}
+        pairs |= {name: (counters[name], golden.counters[name]) for name in COUNTERS if name.endswith("_MACS")}
+        yield from _compare_registers(pairs)
+
+
+def _compare_registers(pairs: dict[str, tuple[int, int]]) -> Iterator[Difference]:
+    for name, (simulated, golden) in pairs.items():
+        if simulated != golden:
+            yield Difference(where=f"register {name}", simulated=simulated, golden=golden)
+
+
+def _compare_words(what: str, simulated: NDArray[Any], golden: NDArray[Any]) -> Iterator[Difference]:
+    wrong = np.flatnonzero(simulated != golden)
+    if len(wrong):
+        first = int(wrong[0])
+        yield Difference(where=f"{what} {first}", simulated=int(simulated[first]), golden=int(golden[first]),
+                         count=len(wrong))

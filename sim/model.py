@@ -1,0 +1,168 @@
+"""A simulated design: clock, AXI4-Lite accesses in C++, and NumPy views of its memories."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["AccessError", "Simulation", "SimulationError"]
+
+TYPES: dict[int, type[np.unsignedinteger[Any]]] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+
+
+class SimulationError(RuntimeError):
+    """The design did not answer, or has no such variable."""
+
+
+class AccessError(SimulationError):
+    """The design refused an access, at byte ``address``."""
+
+    def __init__(self, kind: str, address: int) -> None:
+        super().__init__(f"{kind} at 0x{address:06x} was refused (SLVERR)")
+        self.address = address
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A public signal or memory: its address and the size of an element."""
+
+    data: int
+    bytes: int
+    bits: int
+    depth: int
+
+
+class Simulation:
+    """One instance of a library that :func:`sim.build.build` made, in reset until :meth:`reset`.
+
+    Close it (or use it in a ``with``) when done; views must not be used after that.
+    """
+
+    def __init__(self, library: Path) -> None:
+        self._library = _load(library)
+        self._handle: int | None = self._library.sim_create()
+        self.variables = self._list()
+
+    def __enter__(self) -> Simulation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the design; again is harmless."""
+        if self._handle is not None:
+            self._library.sim_destroy(self._handle)
+            self._handle = None
+
+    @property
+    def handle(self) -> int:
+        """The C++ object; ``SimulationError`` when closed."""
+        if self._handle is None:
+            raise SimulationError("the simulation is closed")
+        return self._handle
+
+    @property
+    def cycles(self) -> int:
+        """Clock cycles since the start, those of resets included."""
+        return int(self._library.sim_cycles(self.handle))
+
+    @property
+    def busy(self) -> bool:
+        """The output of that name."""
+        return bool(self._library.sim_busy(self.handle))
+
+    @property
+    def retired(self) -> int:
+        """The output of that name."""
+        return int(self._library.sim_retired(self.handle))
+
+    def reset(self, cycles: int = 4) -> None:
+        """Hold reset for ``cycles``."""
+        self._library.sim_reset(self.handle, cycles)
+
+    def tick(self, cycles: int = 1) -> None:
+        """Let ``cycles`` pass."""
+        self._library.sim_tick(self.handle, cycles)
+
+    def run(self, limit: int) -> int:
+        """Run until ``retired`` changes or ``busy`` is 0; cycles taken. ``SimulationError`` after ``limit`` cycles."""
+        cycles = int(self._library.sim_run(self.handle, limit))
+        if cycles < 0:
+            raise SimulationError(f"wanted an instruction to end within {limit} cycles, "
+                                  f"got none (retired {self.retired})")
+        return cycles
+
+    def write(self, address: int, words: ArrayLike, strobe: int = 0xF) -> None:
+        """Write 32-bit ``words`` from byte ``address`` up; ``AccessError`` at the first one refused."""
+        data = np.ascontiguousarray(np.atleast_1d(np.asarray(words)).astype(np.uint32))
+        taken = self._library.sim_write(self.handle, address, data.ctypes.data, len(data), strobe)
+        self._check("write", address, len(data), taken)
+
+    def read(self, address: int, count: int = 1) -> NDArray[np.uint32]:
+        """``count`` words from byte ``address`` up; ``AccessError`` at the first one refused."""
+        data = np.zeros(count, np.uint32)
+        taken = self._library.sim_read(self.handle, address, data.ctypes.data, count)
+        self._check("read", address, count, taken)
+        return data
+
+    def find(self, pattern: str) -> list[str]:
+        """Names of the public variables that match, sorted; ``*`` and ``?`` match anything, dots too."""
+        return sorted(name for name in self.variables if fnmatchcase(name, pattern))
+
+    def view(self, pattern: str) -> NDArray[Any]:
+        """The one variable that matches: a live, read-only view [depth] of unsigned elements ([1] for a signal)."""
+        names = self.find(pattern)
+        if len(names) != 1:
+            raise SimulationError(f"wanted one variable like {pattern}, got {names or 'none'}")
+        variable = self.variables[names[0]]
+        if variable.bytes not in TYPES:
+            raise SimulationError(f"wanted a variable of at most 64 bits, {names[0]} has {variable.bits}")
+        buffer = (ctypes.c_uint8 * (variable.bytes * variable.depth)).from_address(variable.data)
+        view = np.frombuffer(memoryview(buffer), TYPES[variable.bytes])
+        view.flags.writeable = False
+        return view
+
+    @staticmethod
+    def _check(kind: str, address: int, count: int, taken: int) -> None:
+        if taken < 0:
+            raise SimulationError(f"{kind} of {count} words from 0x{address:06x}: the design does not answer")
+        if taken < count:
+            raise AccessError(kind, address + 4 * taken)
+
+    def _list(self) -> dict[str, Variable]:
+        data = ctypes.c_void_p()
+        sizes = [ctypes.c_uint32() for _ in range(3)]
+        found = {}
+        for index in range(self._library.sim_variables(self.handle)):
+            name = self._library.sim_variable(self.handle, index, ctypes.byref(data), *map(ctypes.byref, sizes))
+            found[name.decode()] = Variable(data.value or 0, *(size.value for size in sizes))
+        return found
+
+
+def _load(path: Path) -> Any:
+    library = ctypes.CDLL(str(path))
+    handle, u32, u64, i64, pointer = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int64, ctypes.c_void_p
+    for name, result, arguments in (
+        ("create", handle, []),
+        ("destroy", None, [handle]),
+        ("cycles", u64, [handle]),
+        ("tick", None, [handle, u64]),
+        ("reset", None, [handle, u64]),
+        ("busy", ctypes.c_int, [handle]),
+        ("retired", u32, [handle]),
+        ("run", i64, [handle, u64]),
+        ("write", i64, [handle, u32, pointer, i64, u32]),
+        ("read", i64, [handle, u32, pointer, i64]),
+        ("variables", u32, [handle]),
+        ("variable", ctypes.c_char_p, [handle, u32, *[pointer] * 4]),
+    ):
+        function = getattr(library, f"sim_{name}")
+        function.restype, function.argtypes = result, arguments
+    return library
