@@ -136,7 +136,7 @@ def test_failures_leave_older_outputs(tmp_path: Path, tools: dict[int, float]) -
 
 
 def test_failing_tool_names_its_log(tmp_path: Path) -> None:
-    flow = bitstream._Flow(BOARD, standin(), tmp_path, tmp_path, print)
+    flow = bitstream._Flow(BOARD, None, tmp_path, tmp_path, print)
     (tmp_path / "logs").mkdir()
     with pytest.raises(BitstreamError, match=r"synthesis failed with exit code \d+: .*top\.il.* \(see .*\.log\)"):
         flow.synthesise()
