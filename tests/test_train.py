@@ -196,6 +196,16 @@ def test_looking_changes_nothing(change: dict[str, int]) -> None:
     assert one.history.loss == other.history.loss
 
 
+def test_evaluation_leaves_no_exponent_behind() -> None:
+    data = blobs()
+    dim = replace(data, test_images=data.test_images // 16)
+    t = trainer(replace(HYPER, scale="current", sample_every=1), data=dim)
+    history = t.run(max_steps=5).history
+    assert {name: values[-1] for name, values in history.exponents.items()} == t.host.exponents()
+    t.host.evaluate(dim.test_images, dim.test_labels)
+    assert t.host.exponents()["fc1.out"] < history.exponents["fc1.out"][-1], "the host alone does leave some"
+
+
 def test_eval_every_keeps_the_last_epoch() -> None:
     assert [e.epoch for e in trainer(replace(HYPER, eval_every=3)).run().history.epochs] == [3, 4]
 
