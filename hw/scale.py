@@ -1,0 +1,176 @@
+"""The shifters: left shift into a window, and shift + round + saturate (`fixed` of the numerics contract)."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["FRACTION", "ZERO_SHIFT", "Scale", "Shifter", "symmetric"]
+
+FRACTION = 24  # fraction bits of the fixed-point value that is rounded, and bits of a random word
+ZERO_SHIFT = 32  # shifts from here up give zero
+
+
+def register(m: Module, value: Value, name: str) -> Signal:
+    """``value`` one cycle later, in a register without reset."""
+    stage = Signal(value.shape(), name=name, reset_less=True)
+    m.d.sync += stage.eq(value)
+    return stage
+
+
+def symmetric(value: Value, bits: int) -> tuple[Value, int]:
+    """Whether signed ``value`` is outside +-(2^(bits-1) - 1), and that bound."""
+    top = value[bits - 1:]
+    same = (top == 0) | top.all()
+    lowest = value[-1] & (value[:bits - 1] == 0)  # the one too many of two's complement
+    return ~same | lowest, (1 << bits - 1) - 1
+
+
+class Shifter(wiring.Component):
+    """Pipelined left shift of a signed number; bits ``low`` to ``high - 1`` of the result are kept.
+
+    Parameters
+    ----------
+    width : bits of ``x``, at most ``high``
+    steps : powers of two shifted by in each stage, e.g. ((16, 8), (4, 2, 1)); amounts go from 0 to their sum
+    low, high : the window kept: y = floor(x * 2^n / 2^low), modulo 2^(high - low)
+
+    Members
+    -------
+    x : In(signed(width))           number
+    n : In                          amount; static while numbers are under way
+    y : Out(signed(high - low))     shifted number, ``latency`` cycles after ``x``
+    overflow : Out(1)               with ``y``: x * 2^n is outside signed(high), ``y`` means nothing
+    negative : Out(1)               with ``y``: x < 0
+
+    Latency is one cycle a stage; a number enters every cycle. Growing steps suit a narrow ``x``, falling ones a wide.
+    """
+
+    def __init__(self, *, width: int, steps: tuple[tuple[int, ...], ...], low: int, high: int) -> None:
+        if width > high:
+            raise ValueError(f"width must be at most high, {high}, got {width}")
+        self.width = width
+        self.steps = steps
+        self.low = low
+        self.high = high
+        self.reach = sum(map(sum, steps))
+        super().__init__({
+            "x": In(signed(width)),
+            "n": In(unsigned(self.reach.bit_length())),
+            "y": Out(signed(high - low)),
+            "overflow": Out(1),
+            "negative": Out(1),
+        })
+
+    @property
+    def latency(self) -> int:
+        """Cycles from ``x`` to ``y``."""
+        return len(self.steps)
+
+    def lost(self, value: Value, low: int, steps: tuple[int, ...]) -> Value:
+        """Whether the ``steps`` chosen move significant bits of ``value`` past ``high``; its bit 0 has weight 2^low."""
+        steps = sorted(steps)
+        chosen = Cat(self.n[step.bit_length() - 1] for step in steps)
+        lost, top = Value.cast(0), len(value) - 1
+        for pick in range(1, 1 << len(steps)):  # in the order of the amounts
+            amount = sum(step for i, step in enumerate(steps) if pick >> i & 1)
+            bottom = max(0, self.high - 1 - amount - low)
+            if bottom < top:
+                moved = value[bottom:top] ^ value[-1].replicate(top - bottom)
+                lost = lost | (chosen >= pick) & moved.any()
+                top = bottom
+        return lost
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        value, low, remaining = self.x, 0, self.reach
+        overflow, negative = Value.cast(0), self.x[-1]
+        for index, steps in enumerate(self.steps):
+            overflow = register(m, overflow | self.lost(value, low, steps), f"overflow{index}")
+            negative = register(m, negative, f"negative{index}")
+            for step in steps:
+                remaining -= step
+                drop = max(0, self.low - remaining - low)
+                high = min(low + len(value) + step, self.high)
+                low += drop
+                wide = Signal(signed(high - low), name=f"shift{step}")
+                m.d.comb += wide.eq(Mux(self.n[step.bit_length() - 1], value << step, value) >> drop)
+                value = wide
+            value = register(m, value, f"value{index}")
+        m.d.comb += [self.y.eq(value), self.overflow.eq(overflow), self.negative.eq(negative)]
+        return m
+
+
+class Scale(wiring.Component):
+    """q = saturate(floor((fixed(x, s) + r) / 2^24)), fixed(x, s) = floor(x * 2^(24 - s)), zero for s = 32.
+
+    Parameters
+    ----------
+    width : bits of ``x``
+    least : smallest ``s``
+    out_width : bits of ``q``; it saturates to +-(2^(out_width-1) - 1)
+    steps : as for :class:`Shifter`; they must add up to at least 32 - ``least``
+
+    Members
+    -------
+    x : In(signed(width))        number
+    s : In(signed(7))            scale in [least, 32]; static while numbers are under way, and a cycle before
+    narrow : In(1)               saturate to +-127 whatever ``out_width``; static too
+    r : In(24)                   rounding word, ``r_delay`` cycles after its ``x``: 2^23 rounds to nearest (ties up),
+                                 uniform words stochastically
+    q : Out(signed(out_width))   result, ``latency`` cycles after ``x``
+    clipped : Out(1)             with ``q``: it was saturated
+
+    A number enters every cycle.
+    """
+
+    def __init__(self, *, width: int, least: int, out_width: int, steps: tuple[tuple[int, ...], ...]) -> None:
+        self.width = width
+        self.least = least
+        self.out_width = out_width
+        self.steps = steps
+        self.shifter = Shifter(width=width, steps=steps, low=ZERO_SHIFT - FRACTION, high=ZERO_SHIFT + out_width)
+        if self.shifter.reach < ZERO_SHIFT - least:
+            raise ValueError(f"steps must add up to at least {ZERO_SHIFT - least}, got {self.shifter.reach}")
+        super().__init__({
+            "x": In(signed(width)),
+            "s": In(signed(7)),
+            "narrow": In(1),
+            "r": In(FRACTION),
+            "q": Out(signed(out_width)),
+            "clipped": Out(1),
+        })
+
+    @property
+    def r_delay(self) -> int:
+        """Cycles from ``x`` to its ``r``."""
+        return self.shifter.latency
+
+    @property
+    def latency(self) -> int:
+        """Cycles from ``x`` to ``q``."""
+        return self.shifter.latency + 2
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        m.submodules.shifter = shifter = self.shifter
+        n = Signal.like(shifter.n)
+        some = Signal()
+        m.d.sync += [n.eq(ZERO_SHIFT - self.s), some.eq(n != 0)]
+        m.d.comb += [shifter.x.eq(self.x), shifter.n.eq(n)]
+
+        rounded = register(m, (shifter.y + self.r)[FRACTION:].as_signed(), "rounded")
+        overflow = register(m, shifter.overflow, "overflow")
+        negative = register(m, shifter.negative, "negative")
+
+        outside, bound = symmetric(rounded, self.out_width)
+        outside8, bound8 = symmetric(rounded, 8)
+        clipped = Signal()
+        limit = Signal(self.out_width)
+        m.d.comb += [
+            clipped.eq(overflow | Mux(self.narrow, outside8, outside)),
+            limit.eq(Mux(self.narrow, bound8, bound)),
+        ]
+        # limit is odd: -limit is ~limit with bit 0 set
+        bounded = Mux(clipped, limit ^ negative.replicate(self.out_width) | 1, rounded[:self.out_width])
+        m.d.sync += [self.q.eq(Mux(some, bounded, 0)), self.clipped.eq(clipped & some)]
+        return m
