@@ -1,0 +1,229 @@
+"""The post-processing lane of one array column: from an int32 accumulator to a mantissa and an updated weight."""
+
+from amaranth.hdl import Assert, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.lfsr import Lfsr
+from hw.scale import FRACTION, Scale, Shifter, register, symmetric
+
+__all__ = ["Lane", "LaneControl", "LaneValue"]
+
+
+class LaneControl(data.Struct):
+    """What a lane does; the same for every row of a pass.
+
+    Members
+    -------
+    grad : unsigned(1)         gradient: guard shift, 7 * op2, stochastic rounding, weight update
+    mask : unsigned(1)         rows with op2 <= 0 give 0
+    add : unsigned(1)          op2 is added
+    relu : unsigned(1)         negative results become 0
+    wide : unsigned(1)         the weight is 16-bit (a bias): saturate to +-32767
+    guard : unsigned(5)        g, left shift of a gradient's accumulator, 0 to 16
+    align : signed(6)          d, op2 is added times 2^d; -31 to 31
+    shift : signed(7)          s of the mantissa, -7 to 32
+    step : signed(7)           s of the weight's step, -15 to 32
+    range_pass : unsigned(1)   only ``amax`` is wanted: no random words are drawn, no saturation counted
+    """
+
+    grad: unsigned(1)
+    mask: unsigned(1)
+    add: unsigned(1)
+    relu: unsigned(1)
+    wide: unsigned(1)
+    guard: unsigned(5)
+    align: signed(6)
+    shift: signed(7)
+    step: signed(7)
+    range_pass: unsigned(1)
+
+
+def delay(m: Module, value: Value, cycles: int, name: str) -> Value:
+    """``value`` some cycles later, in registers without reset."""
+    for stage in range(cycles):
+        value = register(m, value, f"{name}{stage}")
+    return value
+
+
+class LaneValue(wiring.Component):
+    """v of the numerics contract: sat32((acc << g) + align(op2, d)), then ReLU or mask.
+
+    Members
+    -------
+    ctl : In(LaneControl)   static; set two cycles before the first row
+    keep : In(1)            v is 0 when this is 0
+    acc : In(signed(32))    accumulator; acc << g must fit int32
+    op2 : In(signed(16))    bias, momentum (int8; times 7 in a gradient) or mask, with its accumulator
+    v : Out(signed(32))     result, LATENCY cycles after ``acc``
+    """
+
+    LATENCY = 7
+    ALIGN_STEPS = ((1, 2, 4), (8, 16, 32))
+    GUARD_STEPS = ((16,), (8,), (4,), (2,), (1,))
+
+    ctl: In(LaneControl)
+    keep: In(1)
+    acc: In(signed(32))
+    op2: In(signed(16))
+    v: Out(signed(32))
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        ctl = self.ctl
+
+        # stages 1 and 2: op2 at rest, then what is added
+        op2 = register(m, self.op2, "op2_in")
+        keep = register(m, self.keep, "keep_in")
+        sevenfold = Signal(signed(11))  # of an int8: 7 m = 8 m - m
+        m.d.comb += sevenfold.eq((op2[:8].as_signed() << 3) - op2[:8].as_signed())
+        added = Signal(signed(16))
+        m.d.comb += added.eq(Mux(ctl.add, Mux(ctl.grad, sevenfold, op2), 0))
+        zero = ~keep | (ctl.mask & (op2 <= 0))
+
+        # stages 3 to 5: align. Shifted left by 32 + d, the integer part starts at bit 32, the half is bit 31
+        m.submodules.align = align = Shifter(width=16, steps=self.ALIGN_STEPS, low=31, high=64)
+        m.d.sync += align.n.eq(32 + ctl.align)
+        m.d.comb += align.x.eq(register(m, added, "added"))
+        limit = Signal(signed(32))
+        m.d.comb += limit.eq(((1 << 31) - 1) ^ align.negative.replicate(32))
+        aligned = register(m, Mux(align.overflow, limit, align.y[1:].as_signed()), "aligned")
+        half = register(m, align.y[0], "half")  # 0 when d >= 0
+
+        # stages 1 to 5: guard
+        m.submodules.guard = guard = Shifter(width=32, steps=self.GUARD_STEPS, low=0, high=32)
+        m.d.sync += guard.n.eq(Mux(ctl.grad, ctl.guard, 0))
+        m.d.comb += guard.x.eq(self.acc)
+
+        # stage 6: sum; stage 7: saturate, ReLU, mask
+        total = register(m, (guard.y + aligned + half)[:33].as_signed(), "total")
+        zero = delay(m, register(m, zero, "zero"), 4, "zero_wait") | (ctl.relu & total[-1])
+        over = total[32] ^ total[31]
+        bound = ((1 << 31) - 1) ^ total[32].replicate(32)
+        m.d.comb += self.v.eq(register(m, Mux(zero, 0, Mux(over, bound, total[:32])).as_signed(), "result"))
+        return m
+
+
+class Lane(wiring.Component):
+    """Post-processing of one array column; a row enters every cycle.
+
+    Rows of a pass may come with gaps. All latencies count from the cycle a row's ``acc`` is presented.
+
+    Parameters
+    ----------
+    index : column, named in messages
+
+    Members
+    -------
+    ctl : In(LaneControl)        static from CTL_SETUP cycles before a pass's first row to W_LATENCY after its last
+    valid : In(1)                ``keep``, ``acc`` and ``op2`` of a row are here
+    keep : In(1)                 the lane is inside the tensor; else its results are 0
+    acc, op2 : In                as for :class:`LaneValue`
+    w : In(signed(16))           old weight or bias, W_DELAY cycles after its row
+    q : Out(signed(8))           mantissa, in [-127, 127], after Q_LATENCY cycles
+    w_new : Out(signed(16))      weight - step, after W_LATENCY cycles; +-127, or +-32767 when wide
+    clear : In(1)                ``amax`` and ``saturated`` become 0
+    amax : Out(32)               largest abs(v) since ``clear``, AMAX_LATENCY after a row at the latest
+    saturated : Out(20)          mantissas saturated since ``clear``, likewise; counts none in a range pass
+    seed_load, seed_data : In    generator's new state (0 is stored as 1)
+    seed_state : Out(32)         generator's state; two steps for each row of a gradient's write pass, whatever ``keep``
+
+    Rounding is to nearest, ties up; a gradient's mantissas and steps are rounded stochastically with r1 and r2.
+    """
+
+    SCALE = {"width": 32, "least": -7, "out_width": 8, "steps": ((1, 2, 4), (8, 16, 32))}
+    STEP = {"width": 8, "least": -15, "out_width": 16, "steps": ((1, 2, 4), (8, 16, 32))}
+    SCALE_WAIT, STEP_WAIT = len(SCALE["steps"]), len(STEP["steps"])  # from x to the rounding word
+
+    CTL_SETUP = 2
+    Q_LATENCY = LaneValue.LATENCY + SCALE_WAIT + 2
+    AMAX_LATENCY = Q_LATENCY + 1
+    STEP_LATENCY = Q_LATENCY + STEP_WAIT + 2
+    W_DELAY = STEP_LATENCY - 1  # one register before the subtraction
+    W_LATENCY = STEP_LATENCY + 2
+
+    def __init__(self, *, index: int) -> None:
+        self.index = index
+        super().__init__({
+            "ctl": In(LaneControl),
+            "valid": In(1),
+            "keep": In(1),
+            "acc": In(signed(32)),
+            "op2": In(signed(16)),
+            "w": In(signed(16)),
+            "q": Out(signed(8)),
+            "w_new": Out(signed(16)),
+            "clear": In(1),
+            "amax": Out(32),
+            "saturated": Out(20),
+            "seed_load": In(1),
+            "seed_data": In(32),
+            "seed_state": Out(32),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        ctl = Signal(LaneControl)
+        m.d.sync += ctl.eq(self.ctl)
+
+        valid, keep = [self.valid], [self.keep]
+        for stage in range(1, self.W_LATENCY):
+            valid.append(Signal(name=f"valid{stage}"))
+            keep.append(register(m, keep[-1], f"keep{stage}"))
+            m.d.sync += valid[-1].eq(valid[-2])
+
+        m.submodules.value = value = LaneValue()
+        m.d.comb += [value.ctl.eq(ctl), value.keep.eq(self.keep), value.acc.eq(self.acc), value.op2.eq(self.op2)]
+        self.measure(m, value.v, valid[value.LATENCY])
+
+        # random words, drawn one cycle before the mantissa is rounded
+        drawn = value.LATENCY + self.SCALE_WAIT - 1
+        m.submodules.lfsr = lfsr = Lfsr()
+        m.d.comb += [
+            lfsr.advance.eq(valid[drawn] & ctl.grad & ~ctl.range_pass),
+            lfsr.load.eq(self.seed_load),
+            lfsr.load_data.eq(self.seed_data),
+            self.seed_state.eq(lfsr.state),
+        ]
+
+        m.submodules.scale = scale = Scale(**self.SCALE)
+        m.d.comb += [
+            scale.x.eq(value.v),
+            scale.s.eq(ctl.shift),
+            scale.r.eq(register(m, Mux(ctl.grad, lfsr.r1, 1 << FRACTION - 1), "r1")),
+            self.q.eq(scale.q),
+        ]
+        if platform is None:  # simulation and formal
+            m.d.comb += Assert(self.q != -128, f"lane {self.index}: mantissa -128")
+        with m.If(self.clear):
+            m.d.sync += self.saturated.eq(0)
+        with m.Elif(valid[self.Q_LATENCY] & scale.clipped & ~ctl.range_pass):
+            m.d.sync += self.saturated.eq(self.saturated + 1)
+
+        m.submodules.step = step = Scale(**self.STEP)
+        m.d.comb += [
+            step.x.eq(scale.q),
+            step.s.eq(ctl.step),
+            step.narrow.eq(~ctl.wide),
+            step.r.eq(delay(m, lfsr.r2, self.Q_LATENCY + self.STEP_WAIT - drawn, "r2_")),
+        ]
+        self.update(m, step.q, ctl.wide, keep[-1])
+        return m
+
+    def measure(self, m: Module, v: Value, valid: Value) -> None:
+        """Largest magnitude, two stages after ``v`` and ``valid``."""
+        magnitude = register(m, Mux(valid, ((v ^ v[-1].replicate(32)) + v[-1])[:32], 0), "magnitude")
+        with m.If(self.clear):
+            m.d.sync += self.amax.eq(0)
+        with m.Elif(magnitude > self.amax):
+            m.d.sync += self.amax.eq(magnitude)
+
+    def update(self, m: Module, step: Value, wide: Value, keep: Value) -> None:
+        """Subtract and saturate; ``keep`` comes with the difference."""
+        difference = register(m, register(m, self.w, "old") - step, "difference")
+        outside8, bound8 = symmetric(difference, 8)
+        outside16, bound16 = symmetric(difference, 16)
+        limit = Signal(16)
+        m.d.comb += limit.eq(Mux(wide, bound16, bound8))
+        bounded = Mux(Mux(wide, outside16, outside8), limit ^ difference[-1].replicate(16) | 1, difference[:16])
+        m.d.sync += self.w_new.eq(Mux(keep, bounded, 0))

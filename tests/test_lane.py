@@ -1,0 +1,221 @@
+"""hw.lane against golden.numerics: all phases, every latency to the cycle, with and without gaps between rows."""
+
+import random
+
+import numpy as np
+import pytest
+from amaranth.sim import Simulator
+
+from golden import numerics
+from golden.generator import xorshift_step
+from hw.lane import Lane, LaneControl
+
+SEED = 721
+INT32 = (-(1 << 31), (1 << 31) - 1)
+ACC = [0, 1, -1, 127, 128, -127, -128, 180, 181, 182, 255, *INT32, INT32[0] + 1]
+OP16 = [0, 1, -1, 32767, -32768, -32767]
+OP8 = [0, 1, -1, 127, -127]
+WAIT = Lane.W_LATENCY + 1
+
+
+class Bench:
+    """Drives one lane row by row and remembers what it should and did answer."""
+
+    def __init__(self, ctx, dut, rng):
+        self.ctx, self.dut, self.rng = ctx, dut, rng
+        self.state = np.uint32(1)
+        self.amax = self.saturated = 0
+
+    def draw(self):
+        self.state = xorshift_step(self.state)
+        return np.array([int(self.state) >> 8])
+
+    def expect(self, ctl, keep, acc, op2, w):
+        """Golden (|v|, q, clipped, w_new) of one row; None for what nobody writes."""
+        acc, op2, w = (np.array([x], np.int64) for x in (acc, op2, w))
+        draws = (self.draw(), self.draw()) if ctl["grad"] and not ctl["range_pass"] else None
+        if ctl["grad"]:
+            v = numerics.gradient_value(acc, ctl["guard"], op2, ctl["align"] + 3, 0)
+        elif ctl["add"]:
+            v = numerics.forward_value(acc, 0, bias=op2, e_bias=ctl["align"], relu=ctl["relu"])
+        else:
+            v = numerics.forward_value(acc, 0, relu=ctl["relu"])
+        v = numerics.backward_value(v, op2 if ctl["mask"] else None)
+        if not keep:
+            return 0, 0, 0, 0
+        q, clipped = numerics.requantise(v, ctl["shift"], draws and draws[0])
+        bound = numerics.BOUND16 if ctl["wide"] else numerics.BOUND8
+        w_new = numerics.update(w, q.astype(np.int64), ctl["step"], draws[1], bound=bound) if draws else None
+        if ctl["grad"] and ctl["range_pass"]:
+            return numerics.amax(v), None, clipped, None
+        return numerics.amax(v), int(q[0]), clipped, None if w_new is None else int(w_new[0])
+
+    async def clear(self):
+        self.ctx.set(self.dut.clear, 1)
+        await self.ctx.tick()
+        self.ctx.set(self.dut.clear, 0)
+        self.amax = self.saturated = 0
+
+    async def rows(self, ctl, rows):
+        """Present ``rows`` (None is a gap; else keep, acc, op2, w) one a cycle and check each answer in its cycle."""
+        ctx, dut, rng = self.ctx, self.dut, self.rng
+        ctx.set(dut.ctl, ctl)
+        await ctx.tick().repeat(Lane.CTL_SETUP)
+        answers = [row and self.expect(ctl, *row) for row in rows]
+        seen = [(self.amax, self.saturated)]
+        for answer in answers:
+            largest, clips = seen[-1]
+            if answer:
+                largest = max(largest, answer[0])
+                clips += answer[2] and not ctl["range_pass"]
+            seen.append((largest, clips))
+        self.amax, self.saturated = seen[-1]
+        for cycle in range(len(rows) + WAIT):
+            def at(items, cycle=cycle):
+                return lambda latency: items[cycle - latency] if 0 <= cycle - latency < len(items) else None
+
+            answer, row = at(answers), at(rows)
+            if (mantissa := answer(Lane.Q_LATENCY)) is not None and mantissa[1] is not None:
+                assert ctx.get(dut.q) == mantissa[1], (ctl, row(Lane.Q_LATENCY))
+            if (weight := answer(Lane.W_LATENCY)) is not None and weight[3] is not None:
+                assert ctx.get(dut.w_new) == weight[3], (ctl, row(Lane.W_LATENCY))
+            included = min(len(rows), max(0, cycle - Lane.AMAX_LATENCY + 1))
+            assert seen[included][0] <= ctx.get(dut.amax) <= self.amax
+            assert ctx.get(dut.saturated) == seen[included][1]
+            keep, acc, op2, _ = row(0) or (rng.getrandbits(1), rng.choice(INT32), rng.choice(OP16), 0)
+            ctx.set(dut.valid, row(0) is not None)
+            ctx.set(dut.keep, keep)
+            ctx.set(dut.acc, acc if row(0) else 0)
+            ctx.set(dut.op2, op2)
+            ctx.set(dut.w, (row(Lane.W_DELAY) or (0, 0, 0, rng.choice(OP16)))[3])
+            await ctx.tick()
+        assert ctx.get(dut.amax) == self.amax
+        assert ctx.get(dut.saturated) == self.saturated
+        assert ctx.get(dut.seed_state) == int(self.state)
+
+
+def simulate(bench):
+    print("seed", SEED)
+    dut = Lane(index=3)
+
+    async def testbench(ctx):
+        await bench(Bench(ctx, dut, random.Random(SEED)))
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_testbench(testbench)
+    sim.run()
+
+
+def control(**fields):
+    return {name: fields.get(name, 0) for name, _ in LaneControl.as_shape()}
+
+
+def accumulator(rng, bits=32):
+    """Signed, every magnitude below 2^(bits-1) as likely."""
+    return rng.randint(-(1 << bits - 1), (1 << bits - 1) - 1) >> rng.randrange(bits)
+
+
+def forward_rows(rng, count, gaps):
+    corners = [(1, acc, op2, 0) for acc in ACC for op2 in OP16]
+    found = [(rng.random() < 0.9, accumulator(rng), accumulator(rng, 16), 0) for _ in range(count)]
+    return spread(rng, rng.sample(corners, 12) + found, gaps)
+
+
+def gradient_rows(rng, count, gaps, wide, guard):
+    bits = 32 - guard
+    corners = [-(1 << bits - 1), (1 << bits - 1) - 1, 0]
+    weights = OP16[:-2] + [-32767] if wide else OP8
+    return spread(rng, [(rng.random() < 0.9, rng.choice([accumulator(rng, bits), *corners]),
+                         rng.choice([rng.randint(-127, 127), *OP8, -128]),
+                         rng.choice([rng.randint(-32767, 32767) if wide else rng.randint(-127, 127), *weights]))
+                        for _ in range(count)], gaps)
+
+
+def spread(rng, rows, gaps):
+    return [row for item in rows for row in ([None] * rng.choice([0, 0, 1, 3]) * gaps + [item])]
+
+
+@pytest.mark.parametrize("gaps", [0, 1])
+def test_forward_and_backward(gaps):
+    async def bench(b):
+        rng = b.rng
+        for align in range(-31, 32):
+            await b.rows(control(add=1, align=align, shift=rng.randint(-7, 32)), forward_rows(rng, 10, gaps))
+        for shift in range(-7, 33):
+            await b.clear()
+            kind = rng.choice([{"relu": 1}, {"mask": 1}, {}, {"add": 1, "relu": 1, "align": rng.randint(-20, 20)}])
+            await b.rows(control(shift=shift, guard=rng.randrange(17), **kind), forward_rows(rng, 10, gaps))
+
+    simulate(bench)
+
+
+@pytest.mark.parametrize("gaps", [0, 1])
+def test_gradient(gaps):
+    async def bench(b):
+        rng = b.rng
+        for i in range(70):
+            if i % 5 == 0:
+                await b.clear()
+            guard, wide = i % 17, rng.getrandbits(1)
+            align = rng.choice([rng.randint(-31, 31), rng.randint(-8, 20)])
+            ctl = control(grad=1, add=1, wide=wide, guard=guard, align=align, shift=rng.randint(-7, 32),
+                          step=rng.randint(-15, 32), range_pass=rng.random() < 0.2)
+            await b.rows(ctl, gradient_rows(rng, 20, gaps, wide, guard))
+
+    simulate(bench)
+
+
+@pytest.mark.parametrize("wide", [0, 1])
+def test_every_step(wide):
+    """Every s2, with mantissas that are not saturated and with weights at their bounds."""
+    async def bench(b):
+        rng = b.rng
+        for step in range(-15, 33):
+            rows = [(1, rng.randint(-127, 127) << 8, 0, w) for w in OP8 for _ in range(3)]
+            await b.rows(control(grad=1, add=1, wide=wide, shift=8, step=step), rows)
+
+    simulate(bench)
+
+
+def test_most_negative_value():
+    """|-2^31| is 2^31, also when the sum only saturates there, and ReLU hides it."""
+    async def bench(b):
+        await b.rows(control(shift=24), [(1, INT32[0], 0, 0)])
+        assert b.ctx.get(b.dut.amax) == 1 << 31
+        await b.clear()
+        await b.rows(control(add=1, align=31, shift=24), [(1, -5, -32768, 0)])
+        assert b.ctx.get(b.dut.amax) == 1 << 31
+        await b.clear()
+        assert b.ctx.get(b.dut.amax) == 0
+        await b.rows(control(relu=1, shift=24), [(1, INT32[0], 0, 0)])
+        assert b.ctx.get(b.dut.amax) == 0
+
+    simulate(bench)
+
+
+def test_range_pass_counts_and_draws_nothing():
+    async def bench(b):
+        rows = [(1, 1 << 20, 5, 0)] * 9
+        await b.rows(control(grad=1, add=1, shift=-7, range_pass=1), rows)
+        assert b.ctx.get(b.dut.saturated) == 0 and b.ctx.get(b.dut.seed_state) == 1
+        await b.rows(control(grad=1, add=1, shift=-7), [(0, *row[1:]) for row in rows])
+        assert b.ctx.get(b.dut.saturated) == 0 and b.ctx.get(b.dut.seed_state) != 1
+        await b.rows(control(grad=1, add=1, shift=-7), rows)
+        assert b.ctx.get(b.dut.saturated) == 9
+
+    simulate(bench)
+
+
+def test_seed():
+    async def bench(b):
+        for seed in (0, 1, 0xDEADBEEF):
+            b.ctx.set(b.dut.seed_load, 1)
+            b.ctx.set(b.dut.seed_data, seed)
+            await b.ctx.tick()
+            b.ctx.set(b.dut.seed_load, 0)
+            b.state = np.uint32(seed or 1)
+            assert b.ctx.get(b.dut.seed_state) == (seed or 1)
+            await b.rows(control(grad=1, add=1, shift=12, step=2), gradient_rows(b.rng, 20, 1, 0, 0))
+
+    simulate(bench)
