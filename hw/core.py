@@ -18,7 +18,7 @@ from hw.range import RangeUnit
 from hw.sequencer import Sequencer
 from hw.table import TensorTable
 from shiftgrad.config import MEMORIES, Config
-from shiftgrad.isa import Flag, Opcode, Status
+from shiftgrad.isa import Flag, Status
 
 __all__ = ["Core"]
 
@@ -64,13 +64,13 @@ class Core(wiring.Component):
 
         word = sequencer.word
         dst, a, b, c = (sequencer.operands[i] for i in range(4))
-        is_fwd, is_bwd, is_grad, is_loss = (
-            word.opcode == opcode for opcode in (Opcode.FWD, Opcode.BWD, Opcode.GRAD, Opcode.LOSS))
+        is_fwd, is_bwd, is_grad, is_loss = sequencer.is_fwd, sequencer.is_bwd, sequencer.is_grad, sequencer.is_loss
 
         def flag(name: Flag) -> object:
             return (word.flags & name.value) != 0
 
-        ones = is_grad & flag(Flag.ONES)
+        ones = Signal()
+        m.d.sync += ones.eq(is_grad & flag(Flag.ONES))
 
         # host, sequencer, table
         m.d.comb += [

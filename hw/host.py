@@ -18,14 +18,14 @@ class HostInterface(wiring.Component):
     """Target of the host bus.
 
     Registers answer at any time. Program, table, memories and generators answer ``error`` while the machine is busy, as do
-    addresses that do not exist, are no multiple of 4, or the wrong direction for their register. Writes take two cycles, register
-    reads three, window reads T + READ_LATENCY + 3.
+    addresses that do not exist, are no multiple of 4, or the wrong direction for their register. Writes take three cycles,
+    register reads five, window reads T + READ_LATENCY + 5.
 
     Members
     -------
     bus : In(HostBus)
     busy, status, pc, retired, saturated, loss, correct, samples, counters, seed_state : In   register values
-    start, abort, clear : Out(1)      pulses from CTRL
+    start, abort, clear : Out(1)      pulses from CTRL, a cycle after the write
     start_pc, lr_shift : Out
     seed_load, seed_data : Out        generator writes
     p_addr, p_data : In/Out           program memory for the sequencer
@@ -75,12 +75,12 @@ class HostInterface(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         config, bus = self.config, self.bus
-        addr = Signal(24)
-        request, write, legal, window = Signal(), Signal(), Signal(), Signal()
+        addr, w_data, strobe, write = Signal(24), Signal(32), Signal(4), Signal()
+        legal, window = Signal(), Signal()
         register_data = Signal(32)
         select = Signal(4)
         wait = Signal(range(64))
-        m.d.comb += [addr.eq(bus.addr), request.eq(bus.valid & ~bus.ready), write.eq(bus.write)]
+        m.d.sync += [addr.eq(bus.addr), w_data.eq(bus.w_data), strobe.eq(bus.strobe), write.eq(bus.write)]
         region = addr[20:]
 
         m.submodules.program = program = Memory(shape=64, depth=config.program_words, init=[])
@@ -90,17 +90,17 @@ class HostInterface(wiring.Component):
             p_read.addr.eq(Mux(self.busy, self.p_addr, addr[3:19])),
             self.p_data.eq(p_read.data),
             p_write.addr.eq(addr[3:19]),
-            p_write.data.eq(bus.w_data.replicate(2)),
+            p_write.data.eq(w_data.replicate(2)),
             self.t_id.eq(addr[5:13]),
             self.t_word.eq(addr[2:5]),
-            self.t_data.eq(bus.w_data),
-            self.seed_data.eq(bus.w_data),
+            self.t_data.eq(w_data),
+            self.seed_data.eq(w_data),
         ]
-        whole = bus.strobe == 0xF  # program, table and registers take whole words only
+        whole = strobe == 0xF  # program, table and registers take whole words only
 
         with m.Switch(region):
             with m.Case(Region.REGISTERS):
-                self._registers(m, addr, go, write, legal, register_data)
+                self._registers(m, addr, w_data, whole, go, write, legal, register_data)
             with m.Case(Region.PROGRAM):
                 m.d.comb += [
                     window.eq(1),
@@ -134,16 +134,19 @@ class HostInterface(wiring.Component):
         allowed = legal & (addr[:2] == 0) & ~(window & self.busy)
         with m.FSM():
             with m.State("IDLE"):
-                with m.If(request):
-                    with m.If(~allowed):
-                        m.d.sync += [bus.ready.eq(1), bus.error.eq(1)]
-                    with m.Else():
-                        m.d.comb += go.eq(1)
-                        with m.If(write):
-                            m.d.sync += bus.ready.eq(1)
-                        with m.Else():
-                            m.d.sync += wait.eq(Mux(region >= Region.ACT, READ_LATENCY + config.size, 1))
-                            m.next = "READ"
+                with m.If(bus.valid & ~bus.ready):
+                    m.next = "ACCESS"
+            with m.State("ACCESS"):
+                m.next = "IDLE"
+                with m.If(~allowed):
+                    m.d.sync += [bus.ready.eq(1), bus.error.eq(1)]
+                with m.Elif(write):
+                    m.d.comb += go.eq(1)
+                    m.d.sync += bus.ready.eq(1)
+                with m.Else():
+                    m.d.comb += go.eq(1)
+                    m.d.sync += wait.eq(Mux(region >= Region.ACT, READ_LATENCY + config.size + 1, 2))
+                    m.next = "READ"
             with m.State("READ"):
                 m.d.sync += wait.eq(wait - 1)
                 with m.If(wait == 0):
@@ -151,7 +154,7 @@ class HostInterface(wiring.Component):
                     m.next = "IDLE"
 
         word = HostWord(Signal(HostWord, name="host_word"))
-        m.d.comb += [word.data.eq(bus.w_data), word.strobe.eq(bus.strobe), word.select.eq(select)]
+        m.d.comb += [word.data.eq(w_data), word.strobe.eq(strobe), word.select.eq(select)]
         for lane in range(config.size):
             m.d.comb += self.m_word[lane].eq(word)
             rippled = Signal(HostWord, name=f"host_word{lane + 1}")
@@ -159,7 +162,8 @@ class HostInterface(wiring.Component):
             word = rippled
         return m
 
-    def _registers(self, m: Module, addr: Signal, go: Signal, write: Signal, legal: Signal, read: Signal) -> None:
+    def _registers(self, m: Module, addr: Signal, data_in: Signal, whole: Signal, go: Signal, write: Signal,
+                   legal: Signal, read: Signal) -> None:
         size = self.config.size
         config_word = size | ((self.config.tensors - 1).bit_length() << 8)
         values = {
@@ -170,8 +174,7 @@ class HostInterface(wiring.Component):
         for i, name in enumerate(COUNTERS):
             values[f"{name}_LO"], values[f"{name}_HI"] = self.counters[i][:32], self.counters[i][32:]
         values |= {f"LFSR{lane}": self.seed_state[lane] for lane in range(size)}
-        data_in = self.bus.w_data
-        whole = self.bus.strobe == 0xF
+        m.d.sync += [self.start.eq(0), self.abort.eq(0), self.clear.eq(0)]
         with m.Switch(addr[:20]):
             for register in REGISTERS:
                 lane = (register.address - LFSR_BASE) // 4
@@ -185,8 +188,8 @@ class HostInterface(wiring.Component):
                         m.d.comb += read.eq(values[register.name])
                     with m.If(go & write):
                         if register.name == "CTRL":
-                            m.d.comb += [self.abort.eq(data_in[1]), self.clear.eq(data_in[2])]
-                            m.d.comb += self.start.eq(data_in[0] & ~data_in[1])
+                            m.d.sync += [self.abort.eq(data_in[1]), self.clear.eq(data_in[2])]
+                            m.d.sync += self.start.eq(data_in[0] & ~data_in[1])
                         elif register.name == "START_PC":
                             m.d.sync += self.start_pc.eq(data_in)
                         elif register.name == "LR_SHIFT":
@@ -201,6 +204,8 @@ class HostInterface(wiring.Component):
                   register: Signal, read: Signal) -> None:
         register_q = Signal(32)
         m.d.sync += register_q.eq(register)
+        words = {memory: Signal(32, name=f"{memory}_word") for memory in MEMORIES}
+        m.d.sync += [words[memory].eq(getattr(self.m_data, memory).word_select(select, 32)) for memory in MEMORIES]
         m.d.comb += read.eq(register_q)
         with m.Switch(region):
             with m.Case(Region.PROGRAM):
@@ -211,5 +216,5 @@ class HostInterface(wiring.Component):
                 base = int(Region[memory.upper()])
                 cases = [base, base + 1] if memory == "vec" else [base]
                 with m.Case(*cases):
-                    m.d.comb += read.eq(getattr(self.m_data, memory).word_select(select, 32))
+                    m.d.comb += read.eq(words[memory])
 

@@ -43,6 +43,7 @@ class Sequencer(wiring.Component):
     t_id, t_entry, t_write, t_scale : Out/In   tensor table, entry one cycle later
     lr_shift : In(6)
     word, operands : Out           instruction running and its operands
+    is_fwd, is_bwd, is_grad, is_loss : Out   its operation, one cycle after ``word``
     exponents : see ExponentUnit   guard, align, shift, step for the lanes
     rows, cols, depth : Out        M, N, K
     pass_start : Out(1)            issue, drain and clear the maxima
@@ -72,6 +73,10 @@ class Sequencer(wiring.Component):
             "t_write": Out(1),
             "t_scale": Out(Scale),
             "word": Out(Instruction),
+            "is_fwd": Out(1),
+            "is_bwd": Out(1),
+            "is_grad": Out(1),
+            "is_loss": Out(1),
             "operands": Out(data.ArrayLayout(Operand, 4)),
             "guard": Out(5),
             "align": Out(signed(6)),
@@ -111,7 +116,7 @@ class Sequencer(wiring.Component):
         wait = Signal(range(128))
         measured = Signal()
         entry = Signal(Descriptor)
-        is_grad, is_loss = word.opcode == Opcode.GRAD, word.opcode == Opcode.LOSS
+        is_fwd, is_bwd, is_grad, is_loss = self.is_fwd, self.is_bwd, self.is_grad, self.is_loss
         scaled = Mux(is_grad, word.c, word.dst)  # the tensor whose exponent this instruction sets
         scaled_entry = Signal(Descriptor)
         e_dst, e_a, e_b, e_c = (self.operands[i].entry.scale.exponent for i in range(4))
@@ -145,11 +150,18 @@ class Sequencer(wiring.Component):
             self.t_id.eq(check.id),
             self.t_scale.eq(exponents.new_scale),
         ]
+        m.d.sync += [
+            is_fwd.eq(word.opcode == Opcode.FWD),
+            is_bwd.eq(word.opcode == Opcode.BWD),
+            is_grad.eq(word.opcode == Opcode.GRAD),
+            is_loss.eq(word.opcode == Opcode.LOSS),
+        ]
+        m.d.sync += [self.pass_start.eq(0), self.loss_start.eq(0), self.range_start.eq(0)]
         m.d.sync += [self.rows.eq(decoder.rows), self.cols.eq(decoder.cols), self.depth.eq(decoder.depth)]
 
         failed = Signal()
         error = Signal(Status)
-        prefetch = Signal()  # the opcode is not known yet
+        prefetch = Signal()  # the operation is not decoded yet
         drain_cycles = PostProcessor.W_DELAY + 2 * config.size + 8  # from an abort to the last write under way
 
         @contextmanager
@@ -158,18 +170,19 @@ class Sequencer(wiring.Component):
             with m.State(name):
                 yield
                 with m.If(failed):
-                    m.d.sync += self.status.eq(error)
+                    m.d.sync += [self.status.eq(error), self.busy.eq(0)]
                     m.next = "IDLE"
                 with m.If(self.abort):
                     m.d.sync += [self.status.eq(Status.ABORTED), wait.eq(drain_cycles)]
-                    m.d.comb += [self.t_write.eq(0), self.pass_start.eq(0), self.loss_start.eq(0)]
+                    m.d.comb += self.t_write.eq(0)
+                    m.d.sync += [self.pass_start.eq(0), self.loss_start.eq(0), self.busy.eq(1)]
                     m.next = "ABORT"
 
         with m.FSM() as fsm:
             with m.State("IDLE"):
                 m.d.sync += self.range_pass.eq(0)
                 with m.If(self.start):
-                    m.d.sync += [self.pc.eq(self.start_pc), self.retired.eq(0)]
+                    m.d.sync += [self.pc.eq(self.start_pc), self.retired.eq(0), self.busy.eq(1)]
                     m.next = "FETCH"
             with state("FETCH"):
                 m.d.comb += prefetch.eq(1)
@@ -181,6 +194,7 @@ class Sequencer(wiring.Component):
                 m.d.sync += [word.eq(self.p_data), index.eq(0), measured.eq(0)]
                 m.next = "DECODE"
             with state("DECODE"):
+                m.d.comb += prefetch.eq(1)
                 m.next = "OPERAND"
                 with m.If(decoder.status != Status.RESET):
                     m.d.comb += [failed.eq(1), error.eq(decoder.status)]
@@ -209,7 +223,7 @@ class Sequencer(wiring.Component):
                 m.d.sync += wait.eq(exponents.LATENCY)
                 m.next = "EXPONENTS"
                 with m.If(is_loss):
-                    m.d.comb += self.loss_start.eq(1)
+                    m.d.sync += self.loss_start.eq(1)
                     m.next = "LOSS"
                 with m.If(decoder.shape_error):
                     m.d.comb += [failed.eq(1), error.eq(Status.BAD_SHAPE)]
@@ -218,11 +232,11 @@ class Sequencer(wiring.Component):
                 with m.Elif(decoder.rate_error):
                     m.d.comb += [failed.eq(1), error.eq(Status.OVERFLOW)]
                 with m.If(failed):
-                    m.d.comb += self.loss_start.eq(0)
+                    m.d.sync += self.loss_start.eq(0)
             with state("EXPONENTS"):
                 m.d.sync += wait.eq(wait - 1)
                 with m.If(wait == 0):
-                    m.d.comb += self.pass_start.eq(1)
+                    m.d.sync += self.pass_start.eq(1)
                     m.d.sync += self.range_pass.eq(exponents.need_range & ~measured)
                     m.next = "PASS"
             with state("PASS"):
@@ -232,7 +246,7 @@ class Sequencer(wiring.Component):
             with state("FLUSH"):
                 m.d.sync += wait.eq(wait - 1)
                 with m.If(wait == 0):
-                    m.d.comb += self.range_start.eq(1)
+                    m.d.sync += self.range_start.eq(1)
                     m.next = "RANGE"
             with state("RANGE"):
                 m.d.sync += wait.eq(exponents.LATENCY)
@@ -266,12 +280,12 @@ class Sequencer(wiring.Component):
             with m.State("ABORT"):  # writes under way reach memory, nothing new is issued
                 m.d.sync += wait.eq(wait - 1)
                 with m.If(wait == 0):
+                    m.d.sync += self.busy.eq(0)
                     m.next = "IDLE"
 
-        m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
         known = self.busy & ~prefetch
         in_pass = fsm.ongoing("PASS") | fsm.ongoing("FLUSH") | fsm.ongoing("RANGE")
-        fwd, bwd, grad = (known & (word.opcode == opcode) for opcode in (Opcode.FWD, Opcode.BWD, Opcode.GRAD))
+        fwd, bwd, grad = (known & chosen for chosen in (is_fwd, is_bwd, is_grad))
         ranging = (in_pass & self.range_pass) | (fsm.ongoing("EXPONENTS") & measured)
         writing = ((in_pass & ~self.range_pass) | fsm.ongoing("STORE") | fsm.ongoing("LOSS_STORE")
                    | fsm.ongoing("RETIRE"))
