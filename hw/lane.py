@@ -4,6 +4,7 @@ from amaranth.hdl import Assert, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from golden.generator import default_seeds
 from hw.lfsr import Lfsr
 from hw.scale import FRACTION, Scale, Shifter, register, symmetric
 
@@ -178,7 +179,7 @@ class Lane(wiring.Component):
 
         # random words, drawn one cycle before the mantissa is rounded
         drawn = value.LATENCY + self.SCALE_WAIT - 1
-        m.submodules.lfsr = lfsr = Lfsr()
+        m.submodules.lfsr = lfsr = Lfsr(seed=int(default_seeds(self.index + 1)[-1]))
         m.d.comb += [
             lfsr.advance.eq(valid[drawn] & ctl.grad & ~ctl.range_pass),
             lfsr.load.eq(self.seed_load),

@@ -6,8 +6,6 @@ from amaranth.lib.wiring import In, Out
 
 __all__ = ["Lfsr", "xorshift_step"]
 
-RESET_STATE = 1
-
 
 def xorshift_step(x: Value) -> Value:
     """The 32-bit state after ``x`` (shifts 13, 17, 5)."""
@@ -17,7 +15,11 @@ def xorshift_step(x: Value) -> Value:
 
 
 class Lfsr(wiring.Component):
-    """xorshift32 generator (13, 17, 5), period 2^32 - 1, two steps an advance. The state is 1 after reset.
+    """xorshift32 generator (13, 17, 5), period 2^32 - 1, two steps an advance.
+
+    Parameters
+    ----------
+    seed : state after reset, not 0
 
     Members
     -------
@@ -28,12 +30,15 @@ class Lfsr(wiring.Component):
     state : Out(32)      present state, never 0
     """
 
-    advance: In(1)
-    r1: Out(24)
-    r2: Out(24)
-    load: In(1)
-    load_data: In(32)
-    state: Out(32, init=RESET_STATE)
+    def __init__(self, *, seed: int = 1) -> None:
+        super().__init__({
+            "advance": In(1),
+            "r1": Out(24),
+            "r2": Out(24),
+            "load": In(1),
+            "load_data": In(32),
+            "state": Out(32, init=seed),
+        })
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()

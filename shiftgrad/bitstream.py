@@ -166,7 +166,7 @@ class _Flow:
     def synthesise(self) -> str:
         """RTLIL to a netlist; returns the synthesiser and its version."""
         self.say("synthesising")
-        script = "read_rtlil top.il; synth_ecp5 -top top; write_json top.json"
+        script = "read_rtlil top.il; synth_ecp5 -nowidelut -top top; write_json top.json"
         try:
             version = f"pyosys {metadata.version('pyosys')}"
             code = "import sys; from pyosys import libyosys as y; d = y.Design(); " \
