@@ -59,10 +59,11 @@ class LinkTarget(Component):
         ]
 
         executed, sequence = Signal(), Signal(8)  # the last request executed, if any since hello
+        address = Signal(24)
         command, status, done = Signal(4), Signal(4), Signal(range(MAX_WORDS + 1))  # its reply
         m.d.comb += [
             self.bus.write.eq(command == Command.WRITE), self.bus.strobe.eq(0xF), self.bus.w_data.eq(payload.data),
-            self.bus.addr.eq(parser.address + Cat(0, 0, done)),
+            self.bus.addr.eq(address),
             payload.addr.eq(done), payload.en.eq(1), result_in.addr.eq(done), result_in.data.eq(self.bus.r_data),
         ]
 
@@ -77,7 +78,7 @@ class LinkTarget(Component):
                     m.next = "PART"
                 with m.Elif(parser.valid):
                     m.d.sync += [sequence.eq(parser.sequence), command.eq(parser.command), status.eq(ReplyStatus.OK)]
-                    m.d.sync += [done.eq(0), executed.eq(parser.command != Command.HELLO)]
+                    m.d.sync += [address.eq(parser.address), done.eq(0), executed.eq(parser.command != Command.HELLO)]
                     m.next = "FETCH"
             with m.State("FETCH"):
                 m.next = "ACCESS"
@@ -93,7 +94,7 @@ class LinkTarget(Component):
                     with m.If(self.bus.error):
                         m.d.sync += status.eq(ReplyStatus.BUS_ERROR)
                     with m.Else():
-                        m.d.sync += done.eq(done + 1)
+                        m.d.sync += [done.eq(done + 1), address.eq(address + 4)]
                     with m.If(self.bus.error | (done + 1 == parser.count)):
                         m.d.comb += parser.take.eq(1)
                         m.next = "PART"

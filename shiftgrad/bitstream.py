@@ -224,10 +224,15 @@ class _Flow:
             command, cwd=self.work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         ) as process:
             assert process.stdout is not None
-            for line in process.stdout:
-                text.write(line)
-                if step.startswith("route") and NEXTPNR_MILESTONES.match(line):
-                    self.say(line.removeprefix("Info:").strip())
+            try:
+                for line in process.stdout:
+                    text.write(line)
+                    text.flush()
+                    if step.startswith("route") and NEXTPNR_MILESTONES.match(line):
+                        self.say(line.removeprefix("Info:").strip())
+            except BaseException:
+                process.kill()
+                raise
         self.seconds[step] = time.monotonic() - began
         if process.returncode:
             lines = [line for line in log.read_text().splitlines() if line.strip()] or ["no output"]
