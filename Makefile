@@ -7,7 +7,7 @@ JOBS ?= 2
 CONFIG ?= sim_8x8
 CONFIGS ?= sim_4x4 sim_8x8 sim_12x12 sim_16x16 ulx3s_85f_8x8
 BOARD ?= ulx3s_85f
-RUN ?= train --config $(CONFIG) --model mlp --dataset digits --device verilator --report build/run
+RUN ?= train --config $(CONFIG) --model mlp --dataset digits --device verilator --report build/run --save build/run/checkpoint.npz --resume-if-present
 BENCH ?= bench --out build/bench
 PYTEST ?=
 

@@ -1,6 +1,6 @@
 """T x T output-stationary systolic array with drains overlapped."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Assert, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -31,7 +31,7 @@ class ProcessingElement(wiring.Component):
     drain: In(signed(32))
     drain_next: Out(signed(32))
 
-    def elaborate(self, _platform: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         product, product_q = Signal(signed(16)), Signal(signed(16))
         first, first_q = Signal(), Signal()
@@ -50,6 +50,8 @@ class ProcessingElement(wiring.Component):
             m.d.sync += self.drain_next.eq(acc)
         with m.Elif(self.shift):
             m.d.sync += self.drain_next.eq(self.drain)
+        if platform is None:  # simulation and formal
+            m.d.sync += Assert(~(first_q & self.shift), "cell: a sum takes the place of one on its way out")
         return m
 
 

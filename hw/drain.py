@@ -1,6 +1,6 @@
 """Follows finished tiles out of the array, row by row."""
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Assert, Module, Mux, Signal, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -48,7 +48,7 @@ class DrainController(wiring.Component):
             "done": Out(1),
         })
 
-    def elaborate(self, _platform: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         size = self.size
         pipe = Signal(self.delay - 1)
@@ -88,4 +88,10 @@ class DrainController(wiring.Component):
             ]
         with m.If(self.abort):
             m.d.sync += [pipe.eq(0), active.eq(0)]
+        if platform is None:  # simulation and formal
+            m.d.sync += [
+                Assert(~begin | ~active | leave, "drain: a tile is complete before the one before has left"),
+                Assert(~self.start | ~(active | pipe.any()), "drain: start while tiles are on their way"),
+                Assert(~active | ((rows_left != 0) & (cols_left != 0)), "drain: more tiles than the product has"),
+            ]
         return m

@@ -1,6 +1,6 @@
 """From memory lanes to array lanes: operand addresses, rotation and gating."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Assert, Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -105,7 +105,7 @@ class Feeder(wiring.Component):
             "first": Out(size),
         })
 
-    def elaborate(self, _platform: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         slot = self.slot
         for stage in range(READ_LATENCY):
@@ -133,4 +133,10 @@ class Feeder(wiring.Component):
                 m.d.sync += rippled.eq(slot)
                 slot = rippled
         m.d.comb += self.first.eq(Cat(first))
+        if platform is None:  # simulation and formal
+            count = self.slot.rows if self.rows else self.slot.cols
+            m.d.sync += [
+                Assert(~self.slot.valid | ((count != 0) & (count <= self.size)), "feeder: tile of no or too many lanes"),
+                Assert(~self.slot.valid | (self.slot.index < self.size), "feeder: index beyond the lanes"),
+            ]
         return m

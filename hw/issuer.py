@@ -1,6 +1,6 @@
 """Walks an instruction's tiles and reduction steps and reads the operands."""
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Assert, Module, Mux, Signal, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -53,7 +53,7 @@ class Issuer(wiring.Component):
             "busy": Out(1),
         })
 
-    def elaborate(self, _platform: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         size = self.size
         m.submodules.a = a = AddressGenerator(size=size)
@@ -121,4 +121,9 @@ class Issuer(wiring.Component):
             ]
         with m.If(self.abort):
             m.d.sync += [running.eq(0), closing.eq(0)]
+        if platform is None:  # simulation and formal
+            m.d.sync += [
+                Assert(~self.start | ~self.busy, "issuer: start while a pass runs"),
+                Assert(~running | ((rows_left != 0) & (cols_left != 0)), "issuer: tile outside the product"),
+            ]
         return m

@@ -1,6 +1,6 @@
 """Banked memory whose lanes work one cycle after each other."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -54,11 +54,13 @@ class SkewedMemory(wiring.Component):
             "h_word": In(data.ArrayLayout(HostWord, lanes)),
         })
 
-    def elaborate(self, _platform: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         lane_bytes = self.width // 8
         per_word = 4 // lane_bytes
         bits = (self.depth - 1).bit_length()
+        if platform is None:  # simulation and formal
+            m.d.sync += Assert(~self.w_en | (self.w_addr < self.depth), f"write beyond {self.depth} words")
         read, write = Cat(self.r_en, self.r_addr[:bits]), Cat(self.w_en, self.h_en, self.w_addr[:bits])
         for lane in range(self.lanes):
             bank = Memory(shape=unsigned(self.width), depth=self.depth, init=[])

@@ -1,6 +1,6 @@
 """The post-processor: one lane a column, and the addresses that go with its rows."""
 
-from amaranth.hdl import Module, Signal, signed, unsigned
+from amaranth.hdl import Assert, Cat, Module, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -74,7 +74,7 @@ class PostProcessor(wiring.Component):
             "seed_state": Out(lanes(unsigned(32))),
         })
 
-    def elaborate(self, _platform: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         valid, offset, count = [self.token], [self.offset], [self.lanes]
         for stage in range(1, max(self.W_DELAY, self.ACC_DELAY + self.size) + 1):
@@ -116,5 +116,10 @@ class PostProcessor(wiring.Component):
                 self.amax[n].eq(lane.amax),
                 self.saturated[n].eq(lane.saturated),
                 self.seed_state[n].eq(lane.seed_state),
+            ]
+        if platform is None:  # simulation and formal
+            m.d.sync += [
+                Assert(~self.clear | ~Cat(valid).any(), "post: maxima cleared with rows under way"),
+                Assert(~self.token | ((self.lanes != 0) & (self.lanes <= self.size)), "post: row of no or too many lanes"),
             ]
         return m

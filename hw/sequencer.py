@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -104,7 +104,7 @@ class Sequencer(wiring.Component):
         """Cycles from the drain's last token to all maxima being final."""
         return PostProcessor.AMAX_DELAY + self.config.size
 
-    def elaborate(self, _platform: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
         m.submodules.decoder = decoder = Decoder(config=config)
@@ -297,4 +297,13 @@ class Sequencer(wiring.Component):
             activity.write.eq(writing),
             activity.setup.eq(self.busy & ~(fsm.ongoing("LOSS") | ranging | writing)),
         ]
+        if platform is None:  # simulation and formal
+            phase = activity.phase
+            classes = activity.setup + activity.range + activity.write + activity.loss
+            m.d.sync += [
+                Assert(classes == self.busy, "sequencer: wanted one activity in a busy cycle, none in others"),
+                Assert(phase.fwd + phase.bwd + phase.grad + phase.other == self.busy,
+                       "sequencer: wanted one phase in a busy cycle, none in others"),
+                Assert(~self.t_write | self.busy, "sequencer: table written while idle"),
+            ]
         return m

@@ -122,7 +122,7 @@ def main() -> None:
 @click.option("--batch", type=int, help="Samples a step.  [default: 16 for digits, 32 for mnist]")
 @click.option("--epochs", type=int, help="Passes over the training data.  [default: 15]")
 @click.option("--max-steps", type=click.IntRange(min=0), help="Stop after this many steps in all, then evaluate.")
-@click.option("--lr-shift", type=int, help="The learning rate starts at 2^-N.  [default: 4]")
+@click.option("--lr-shift", type=int, help="The learning rate starts at 2^-N.  [default: 4 for digits, 3 for mnist]")
 @click.option("--lr-drops", type=Numbers(float, "fractions"), metavar="F,F,...",
               help="Fractions of the run after which it is halved, or none.  [default: 0.6,0.85]")
 @click.option("--scale", type=click.Choice(SCALES),
@@ -218,8 +218,8 @@ def estimate(config: str, dataset: str, hidden: tuple[int, ...] | None, batch: i
 
     defaults, (inputs, classes) = DEFAULTS[dataset], SIZES[dataset]
     network = mlp(inputs, HIDDEN[dataset] if hidden is None else hidden, classes)
-    plan = compile_network(network, get_config(config), batch=defaults["batch"] if batch is None else batch, lr_shift=4,
-                           scale=scale)
+    plan = compile_network(network, get_config(config), batch=defaults["batch"] if batch is None else batch,
+                           lr_shift=defaults["lr_shift"], scale=scale)
     found = estimates.estimate(plan, first_step=first_step)
     rate = found.samples_per_second(clock_mhz)
     if as_json:

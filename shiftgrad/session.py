@@ -26,8 +26,8 @@ DEFAULT_CONFIG = "sim_8x8"
 SIZES = {"digits": (64, 10), "mnist": (784, 10)}  # inputs and classes
 # what a data set gets when nothing else is asked for
 DEFAULTS: dict[str, dict[str, int]] = {
-    "digits": {"batch": 16, "epochs": 15},
-    "mnist": {"batch": 32, "epochs": 15},
+    "digits": {"batch": 16, "epochs": 15, "lr_shift": 4},
+    "mnist": {"batch": 32, "epochs": 15, "lr_shift": 3},
 }
 HIDDEN = {"digits": (48,), "mnist": (128,)}
 

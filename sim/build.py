@@ -34,7 +34,7 @@ OPTIONS = (
     "-Wno-lint",
     # Verilator's precompiled header otherwise reaches the linker
     "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include",
-    "-MAKEFLAGS", "OPT_FAST=-O2", "-MAKEFLAGS", "OPT_SLOW=-O1", "-MAKEFLAGS", "OPT_GLOBAL=-O2",
+    "-MAKEFLAGS", "OPT_FAST=-O2", "-MAKEFLAGS", "OPT_SLOW=-O0", "-MAKEFLAGS", "OPT_GLOBAL=-O0",
     "-CFLAGS", "-fPIC", "-LDFLAGS", "-shared", "-o", LIBRARY,
 )
 

@@ -81,6 +81,18 @@ class VerilatorDevice(RegisterAccess):
         """Free the simulation."""
         self.simulation.close()
 
+    def reset(self) -> None:
+        """Pulse the reset input: a program in progress is lost, memories keep what they have."""
+        self.simulation.reset()
+        if self.golden:
+            golden, state = GoldenMachine(self.config), self.state
+            for name in MEMORIES:
+                golden.memories[name][:] = state.memory(name)
+            for word, column in state.table.items():
+                golden.table[:, word] = column
+            golden.program[:] = state.program
+            self.golden = golden
+
     @property
     def cycles(self) -> int:
         """Clock cycles simulated so far."""

@@ -46,7 +46,13 @@ struct Simulation {
         }
     }
 
-    ~Simulation() { top->final(); }
+    ~Simulation() {
+        // the destructors look the thread's context up: it must be this one, not one that is gone
+        Verilated::threadContextp(&context);
+        top->final();
+        top.reset();
+        Verilated::threadContextp(Verilated::defaultContextp());
+    }
 
     void idle() {
         top->s_axi_awvalid = top->s_axi_wvalid = top->s_axi_arvalid = 0;
