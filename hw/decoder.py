@@ -1,12 +1,23 @@
 """What an instruction needs, and whether its operands fit together: the checks of the ISA."""
 
-from amaranth.hdl import Cat, Mux, Module, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from shiftgrad.config import Config
-from shiftgrad.isa import EXPONENT_MAX, EXPONENT_MIN, HISTORY, LEGAL_FLAGS, LR_MAX, OPERANDS, Flag, Memory, Opcode, Status
 from hw.table import Descriptor
+from shiftgrad.config import Config
+from shiftgrad.isa import (
+    EXPONENT_MAX,
+    EXPONENT_MIN,
+    HISTORY,
+    LEGAL_FLAGS,
+    LR_MAX,
+    OPERANDS,
+    Flag,
+    Memory,
+    Opcode,
+    Status,
+)
 
 __all__ = ["NAMES", "Decoder", "Instruction", "Operand", "OperandCheck"]
 

@@ -12,7 +12,7 @@ __all__ = ["AddressGenerator", "Feeder", "Slot"]
 class Slot(data.StructLayout):
     """One reduction step k of one tile, as it leaves the issuer.
 
-    ``index`` is k mod T, ``valid`` says k < K, ``first`` starts a tile, ``rows`` and ``cols`` are the tile's sizes (1 to T).
+    ``index`` is k mod T, ``valid`` says k < K, ``first`` starts a tile, ``rows`` and ``cols`` are the tile's sizes, 1 to T.
     """
 
     def __init__(self, size: int) -> None:
@@ -136,7 +136,7 @@ class Feeder(wiring.Component):
         if platform is None:  # simulation and formal
             count = self.slot.rows if self.rows else self.slot.cols
             m.d.sync += [
-                Assert(~self.slot.valid | ((count != 0) & (count <= self.size)), "feeder: tile of no or too many lanes"),
+                Assert(~self.slot.valid | ((count != 0) & (count <= self.size)), "feeder: no or too many lanes"),
                 Assert(~self.slot.valid | (self.slot.index < self.size), "feeder: index beyond the lanes"),
             ]
         return m

@@ -17,9 +17,9 @@ __all__ = ["HostInterface"]
 class HostInterface(wiring.Component):
     """Target of the host bus.
 
-    Registers answer at any time. Program, table, memories and generators answer ``error`` while the machine is busy, as do
-    addresses that do not exist, are no multiple of 4, or the wrong direction for their register. Writes take three cycles,
-    register reads five, window reads T + READ_LATENCY + 5.
+    Registers answer at any time. Program, table, memories and generators answer ``error`` while the machine is busy, as
+    do addresses that do not exist, are no multiple of 4, or the wrong direction for their register. Writes take three
+    cycles, register reads five, window reads T + READ_LATENCY + 5.
 
     Members
     -------

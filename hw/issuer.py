@@ -12,8 +12,8 @@ __all__ = ["Issuer"]
 class Issuer(wiring.Component):
     """One slot a cycle: column tiles outer, row tiles inner, k innermost.
 
-    A tile takes K steps, rounded up to a multiple of T when an operand is rotated, and never fewer than T (the drain of the
-    tile before needs T cycles). One closing slot with ``first`` ends the pass.
+    A tile takes K steps, rounded up to a multiple of T when an operand is rotated, and never fewer than T (the drain of
+    the tile before needs T cycles). One closing slot with ``first`` ends the pass.
 
     Members
     -------

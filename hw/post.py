@@ -120,6 +120,6 @@ class PostProcessor(wiring.Component):
         if platform is None:  # simulation and formal
             m.d.sync += [
                 Assert(~self.clear | ~Cat(valid).any(), "post: maxima cleared with rows under way"),
-                Assert(~self.token | ((self.lanes != 0) & (self.lanes <= self.size)), "post: row of no or too many lanes"),
+                Assert(~self.token | ((self.lanes != 0) & (self.lanes <= self.size)), "post: no or too many lanes"),
             ]
         return m

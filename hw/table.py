@@ -11,7 +11,7 @@ __all__ = ["Descriptor", "Scale", "TensorTable"]
 
 
 class Scale(data.Struct):
-    """The part of an entry the machine writes: exponent, own exponents of the last steps (newest first), their number."""
+    """What the machine writes of an entry: exponent, own exponents of the last steps (newest first), their number."""
 
     exponent: signed(8)
     count: unsigned(4)

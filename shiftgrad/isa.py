@@ -161,7 +161,7 @@ DESCRIPTOR: tuple[tuple[Field, ...], ...] = (
         Field(name="exponent", low=0, width=8, signed=True, doc="value = mantissa * 2^exponent"),
         Field(name="count", low=8, width=4, doc="history entries in use, 0 to 8"),
     ),
-    tuple(Field(name=f"history{i}", low=8 * i, width=8, signed=True, doc="own exponents, newest first") for i in range(4)),
+    tuple(Field(name=f"history{i}", low=8 * i, width=8, signed=True, doc="own exponent, newest first") for i in range(4)),
     tuple(Field(name=f"history{i + 4}", low=8 * i, width=8, signed=True, doc="") for i in range(4)),
     (),
 )
@@ -202,7 +202,7 @@ class Register:
 MAGIC = 0x53475231  # "SGR1"
 _BASIC = (
     Register(name="MAGIC", address=0x00, access="ro", doc="0x53475231"),
-    Register(name="CONFIG", address=0x04, access="ro", doc="[7:0] T, [15:8] log2 of the tensor table's entries rounded up"),
+    Register(name="CONFIG", address=0x04, access="ro", doc="[7:0] T, [15:8] log2 of the table's entries rounded up"),
     Register(name="CTRL", address=0x08, access="wo",
              doc="bit 0: start at START_PC; bit 1: abort, takes effect at once; bit 2: clear the counters"),
     Register(name="STATUS", address=0x0C, access="ro", doc="bit 0: busy; [15:8] status code"),
@@ -215,8 +215,8 @@ _BASIC = (
     Register(name="SAMPLES", address=0x28, access="ro", doc="samples of the last LOSS with a valid label"),
     Register(name="SATURATED", address=0x2C, access="ro", doc="mantissas the last FWD, BWD or GRAD saturated"),
 )
-# 48-bit counters, two registers each (low, high); cleared by CTRL bit 2. Every busy cycle is in exactly one *_CYCLES of the
-# first group and one of the second.
+# 48-bit counters, two registers each (low, high); cleared by CTRL bit 2. Every busy cycle is in exactly one of the first
+# four, and in exactly one of the next six.
 COUNTERS = {
     "FWD_CYCLES": "busy cycles in FWD",
     "BWD_CYCLES": "busy cycles in BWD",
@@ -252,7 +252,8 @@ REGISTERS = (
 
 def encode(opcode: Opcode, *, flags: int = 0, dst: int = 0, a: int = 0, b: int = 0, c: int = 0, imm: int = 0) -> int:
     """One 64-bit instruction word; ``ValueError`` when a field does not fit."""
-    return pack(INSTRUCTION, {"opcode": int(opcode), "flags": int(flags), "dst": dst, "a": a, "b": b, "c": c, "imm": imm})
+    operands = {"dst": dst, "a": a, "b": b, "c": c}
+    return pack(INSTRUCTION, {"opcode": int(opcode), "flags": int(flags), **operands, "imm": imm})
 
 
 def decode(word: int) -> dict[str, int]:
