@@ -12,7 +12,7 @@ __all__ = ["AddressGenerator", "Feeder", "Slot"]
 class Slot(data.StructLayout):
     """One reduction step k of one tile, as it leaves the issuer.
 
-    ``index`` is k mod T, ``valid`` says k < K, ``first`` starts a tile, ``rows`` and ``cols`` are the tile's sizes, 1 to T.
+    ``index`` is k mod T, ``valid`` says k < K, ``first`` starts a tile, ``rows`` and ``cols`` are its sizes, 1 to T.
     """
 
     def __init__(self, size: int) -> None:

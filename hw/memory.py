@@ -30,7 +30,7 @@ class SkewedMemory(wiring.Component):
 
     Members
     -------
-    r_en, r_addr : In     read root; lane n's value is on ``r_data[n]`` READ_LATENCY + n cycles later, until its next one
+    r_en, r_addr : In     read root; lane n's value is on ``r_data[n]`` READ_LATENCY + n cycles later, until the next
     r_data : Out          signed lanes
     w_en, w_addr : In     write root; lane n stores ``w_data[n]`` as it is n cycles later
     w_data : In           signed lanes

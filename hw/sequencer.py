@@ -32,8 +32,8 @@ class Activity(data.Struct):
 class Sequencer(wiring.Component):
     """fetch -> decode -> check each operand -> exponents -> [range pass ->] write pass -> table -> next.
 
-    Every check is made before anything is written. An error stops the machine with its status and the program counter of
-    the instruction; HALT stops it with the counter at the HALT.
+    Every check is made before anything is written. An error stops the machine with its status and the program counter
+    of the instruction; HALT stops it with the counter at the HALT.
 
     Members
     -------

@@ -161,7 +161,7 @@ DESCRIPTOR: tuple[tuple[Field, ...], ...] = (
         Field(name="exponent", low=0, width=8, signed=True, doc="value = mantissa * 2^exponent"),
         Field(name="count", low=8, width=4, doc="history entries in use, 0 to 8"),
     ),
-    tuple(Field(name=f"history{i}", low=8 * i, width=8, signed=True, doc="own exponent, newest first") for i in range(4)),
+    tuple(Field(name=f"history{i}", low=8 * i, width=8, signed=True, doc="own exponent, newest 0") for i in range(4)),
     tuple(Field(name=f"history{i + 4}", low=8 * i, width=8, signed=True, doc="") for i in range(4)),
     (),
 )
@@ -215,8 +215,8 @@ _BASIC = (
     Register(name="SAMPLES", address=0x28, access="ro", doc="samples of the last LOSS with a valid label"),
     Register(name="SATURATED", address=0x2C, access="ro", doc="mantissas the last FWD, BWD or GRAD saturated"),
 )
-# 48-bit counters, two registers each (low, high); cleared by CTRL bit 2. Every busy cycle is in exactly one of the first
-# four, and in exactly one of the next six.
+# 48-bit counters, two registers each (low, high); cleared by CTRL bit 2. Every busy cycle is in exactly one of the
+# first four, and in exactly one of the next six.
 COUNTERS = {
     "FWD_CYCLES": "busy cycles in FWD",
     "BWD_CYCLES": "busy cycles in BWD",
