@@ -12,7 +12,9 @@ from shiftgrad.config import MEMORIES, Config
 from shiftgrad.device import Device, RegisterAccess
 from shiftgrad.isa import DESCRIPTOR, DESCRIPTOR_WORDS, HISTORY, Flag, Memory, Opcode, Region, Status, encode, pack
 
-__all__ = ["Case", "load", "random_case"]
+__all__ = ["Case", "execute", "load", "random_case", "small_config"]
+
+ATTEMPTS = 8  # for each instruction wanted: towards the end few new tensors fit
 
 
 @dataclass(kw_only=True)
@@ -43,7 +45,7 @@ def descriptor(**values: int) -> NDArray[np.uint32]:
 
 @dataclass
 class Builder:
-    """Allocates tensors and appends instructions; ``full`` when a memory or the table has no room left."""
+    """Allocates tensors and appends instructions; ``full`` when one found no room. No size but those of a ``palette``."""
 
     rng: np.random.Generator
     config: Config
@@ -52,11 +54,14 @@ class Builder:
     entries: list[NDArray[np.uint32]] = field(default_factory=list)
     shapes: dict[tuple[Memory, int, int], list[int]] = field(default_factory=dict)
     used: dict[Memory, int] = field(default_factory=dict)
+    palette: list[int] = field(default_factory=list)
     full: bool = False
 
     def size(self) -> int:
         """A dimension: often around multiples of T, sometimes 1."""
         rng, t = self.rng, self.config.size
+        if self.palette:
+            return int(rng.choice(self.palette))
         if rng.random() < 0.4:
             return int(np.clip(rng.integers(1, 3) * t + rng.integers(-1, 2), 1, self.largest))
         return int(rng.integers(1, self.largest + 1))
@@ -130,23 +135,30 @@ class Builder:
         return image.astype(np.int8)
 
 
-def random_case(seed: int, config: Config, *, length: int = 12, largest: int | None = None, fault: bool = False) -> Case:
-    """A program of up to ``length`` instructions; with ``fault`` one bit of an instruction or an entry is flipped.
+def random_case(seed: int, config: Config, *, length: int = 12, largest: int | None = None, palette: int = 0,
+                fault: int = 0) -> Case:
+    """A program of up to ``length`` instructions; ``fault`` of its bits, or of the table's, are flipped.
 
     Parameters
     ----------
     seed : everything follows from it
+    length : instructions, fewer when not even known tensors fit together any more
     largest : greatest dimension, default 3 T + 1
+    palette : how many different dimensions, so that results are operands later; 0 for no bound
     """
     rng = np.random.default_rng(seed)
     builder = Builder(rng, config, largest or 3 * config.size + 1)
-    while not builder.full and len(builder.program) < length:
+    builder.palette = [builder.size() for _ in range(palette)]
+    for _ in range(ATTEMPTS * length):
+        if len(builder.program) == length:
+            break
+        builder.full = False
         builder.instruction()
     table = rng.integers(0, 1 << 32, (config.tensors, DESCRIPTOR_WORDS), np.uint32)
     if builder.entries:
         table[:len(builder.entries)] = builder.entries
     program = [*builder.program, encode(Opcode.HALT)]
-    if fault:
+    for _ in range(fault):
         if rng.random() < 0.6:
             program[int(rng.integers(len(program)))] ^= 1 << int(rng.integers(64))
         elif builder.entries:
@@ -180,7 +192,18 @@ def load(device: Device, case: Case) -> None:
     device.write_register("LR_SHIFT", case.lr_shift)
 
 
-def outcome(device: Device, case: Case) -> Status:
-    """Load a case and run it."""
+def small_config(size: int) -> Config:
+    """A machine of ``size`` whose memories are so small that loading and comparing them is quick; few powers of two."""
+    words = 61 * size
+    return Config(name=f"campaign_{size}x{size}", size=size, act_words=words, err_words=words - 1, wgt_words=words + 1,
+                  mom_words=words, vec_words=8 * size + 3, program_words=50, tensors=45, classes=2 * size + 3)
+
+
+def execute(device: Device, case: Case) -> list[Status]:
+    """Load a case and run it, going on behind each instruction that is an error; why it stopped each time."""
     load(device, case)
-    return device.run(0)
+    pc, reasons = 0, []
+    while pc < len(case.program):
+        reasons.append(device.run(pc))
+        pc = device.read_register("PC") + 1  # type: ignore[attr-defined]
+    return reasons

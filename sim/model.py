@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["AccessError", "Simulation", "SimulationError"]
+__all__ = ["AccessError", "SerialLine", "Simulation", "SimulationError"]
 
 TYPES: dict[int, type[np.unsignedinteger[Any]]] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
@@ -112,6 +112,10 @@ class Simulation:
         self._check("read", address, count, taken)
         return data
 
+    def serial_line(self, divisor: int, clock_hz: int) -> SerialLine:
+        """The pins ``rx`` and ``tx`` of a design built with ``ports="uart"``, ``divisor`` cycles a bit."""
+        return SerialLine(self, self._library, divisor, clock_hz)
+
     def find(self, pattern: str) -> list[str]:
         """Names of the public variables that match, sorted; ``*`` and ``?`` match anything, dots too."""
         return sorted(name for name in self.variables if fnmatchcase(name, pattern))
@@ -146,6 +150,41 @@ class Simulation:
         return found
 
 
+class SerialLine:
+    """Bytes in and out at the pins, as a :class:`shiftgrad.link.Transport`; time passes while it is read.
+
+    Parameters
+    ----------
+    divisor : clock cycles a bit
+    clock_hz : clock cycles a second of a timeout
+    """
+
+    def __init__(self, simulation: Simulation, library: Any, divisor: int, clock_hz: int) -> None:
+        self._simulation, self._library, self.clock_hz = simulation, library, clock_hz
+        self._line: int | None = library.uart_create(simulation.handle, divisor)
+
+    @property
+    def framing_errors(self) -> int:
+        """Bytes from the design without a stop bit."""
+        return int(self._library.uart_framing_errors(self._line))
+
+    def write(self, data: bytes, /) -> None:
+        """Queue bytes for the design."""
+        self._library.uart_write(self._line, data, len(data))
+
+    def read(self, n: int, timeout: float, /) -> bytes:
+        """Up to ``n`` bytes: fewer when ``timeout`` simulated seconds pass after all was sent."""
+        buffer = ctypes.create_string_buffer(n)
+        taken = self._library.uart_read(self._line, buffer, n, max(1, round(timeout * self.clock_hz)))
+        return buffer.raw[:taken]
+
+    def close(self) -> None:
+        """Free the line; the simulation stays."""
+        if self._line is not None:
+            self._library.uart_destroy(self._line)
+            self._line = None
+
+
 def _load(path: Path) -> Any:
     library = ctypes.CDLL(str(path))
     handle, u32, u64, i64, pointer = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int64, ctypes.c_void_p
@@ -158,11 +197,22 @@ def _load(path: Path) -> Any:
         ("busy", ctypes.c_int, [handle]),
         ("retired", u32, [handle]),
         ("run", i64, [handle, u64]),
-        ("write", i64, [handle, u32, pointer, i64, u32]),
-        ("read", i64, [handle, u32, pointer, i64]),
         ("variables", u32, [handle]),
         ("variable", ctypes.c_char_p, [handle, u32, *[pointer] * 4]),
     ):
-        function = getattr(library, f"sim_{name}")
-        function.restype, function.argtypes = result, arguments
+        _declare(library, f"sim_{name}", result, arguments)
+    if hasattr(library, "sim_write"):  # behind AXI4-Lite
+        _declare(library, "sim_write", i64, [handle, u32, pointer, i64, u32])
+        _declare(library, "sim_read", i64, [handle, u32, pointer, i64])
+    else:
+        _declare(library, "uart_create", handle, [handle, u32])
+        _declare(library, "uart_destroy", None, [handle])
+        _declare(library, "uart_write", None, [handle, pointer, i64])
+        _declare(library, "uart_read", i64, [handle, pointer, i64, u64])
+        _declare(library, "uart_framing_errors", u64, [handle])
     return library
+
+
+def _declare(library: Any, name: str, result: Any, arguments: list[Any]) -> None:
+    function = getattr(library, name)
+    function.restype, function.argtypes = result, arguments
