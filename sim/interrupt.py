@@ -1,0 +1,119 @@
+"""Stopping the machine in mid-instruction, by the host or by reset, and what must hold afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from golden.generator import xorshift_step
+from golden.machine import GoldenMachine
+from shiftgrad.config import MEMORIES
+from shiftgrad.device import ABORT, ADDRESSES, START
+from shiftgrad.isa import Status
+from sim.device import Difference, MismatchError, VerilatorDevice
+from sim.programs import Case, load
+
+__all__ = ["adopt", "interrupt"]
+
+STOP_LIMIT = 1000  # cycles an abort may take
+
+
+def interrupt(device: VerilatorDevice, case: Case, cycles: int, *, reset: bool) -> bool:
+    """Start a case, stop it after ``cycles`` and check what it left; False when it had ended already.
+
+    Everything up to the instruction stopped is as the golden machine has it. Every lane and table entry is as before or
+    as after that instruction, and no generator has gone further than after it, or is as after power-on when ``reset``.
+    Both machines then have the same state.
+
+    Raises
+    ------
+    MismatchError : something else was found
+    """
+    simulation, golden = device.simulation, device.golden
+    assert golden, "wanted a device that compares"
+    load(device, case)
+    device.write(ADDRESSES["START_PC"], [0])
+    simulation.write(ADDRESSES["CTRL"], [START])
+    simulation.tick(cycles)
+    stopped = simulation.busy
+    retired = simulation.retired
+    if reset:
+        simulation.reset()
+        found = [] if (now := device.status()) == (False, Status.RESET) else [
+            Difference(where="register STATUS", simulated=int(now[1]), golden=int(Status.RESET))]
+    else:
+        if stopped:
+            simulation.write(ADDRESSES["CTRL"], [ABORT])
+            simulation.tick(STOP_LIMIT)
+        retired = simulation.retired
+        found = [] if not simulation.busy else [Difference(where="busy after an abort", simulated=1, golden=0)]
+        stopped = device.status()[1] == Status.ABORTED
+        pc = device.read_register("PC")
+        if stopped and pc != retired:
+            found.append(Difference(where="register PC", simulated=pc, golden=retired))
+    golden.pc, golden.retired = 0, 0
+    while golden.retired < retired and golden.step() is None:
+        pass
+    before = golden.snapshot()
+    golden.step()
+    found += _leftovers(device, golden, before, reset=reset)
+    if found:
+        raise MismatchError(f"{'reset' if reset else 'abort'} after {cycles} cycles, in instruction {retired}", found)
+    if reset:
+        device.reset()
+    else:
+        adopt(device)
+    return stopped
+
+
+def adopt(device: VerilatorDevice) -> None:
+    """Give the golden machine what the simulation has."""
+    golden, state = device.golden, device.state
+    assert golden
+    for name in MEMORIES:
+        golden.memories[name][:] = state.memory(name)
+    for word, column in state.table.items():
+        golden.table[:, word] = column
+    golden.program[:] = state.program
+    golden.lfsr[:] = np.concatenate(state.lfsr)
+    golden.loss, golden.correct, golden.samples, golden.saturated = (
+        int(state.results[name][0]) for name in ("loss", "correct", "samples", "saturated"))
+    device.clear_counters()
+
+
+def _leftovers(device: VerilatorDevice, golden: GoldenMachine, before: dict[str, np.ndarray], *,
+               reset: bool) -> Iterator[Difference]:
+    """Whatever is neither as ``before`` nor as ``golden`` has it now."""
+    state = device.state
+    for name in MEMORIES:
+        now = state.memory(name)
+        wrong = np.argwhere((now != before[name]) & (now != golden.memories[name]))
+        if len(wrong):
+            word, lane = wrong[0]
+            yield Difference(where=f"{name} word {word} lane {lane}", simulated=int(now[word, lane]),
+                             golden=int(before[name][word, lane]), count=len(wrong))
+    words = list(state.table)
+    table = np.stack([state.table[word] for word in words], axis=1)
+    good = (table == before["table"][:, words]).all(axis=1) | (table == golden.table[:, words]).all(axis=1)
+    for entry in np.flatnonzero(~good):
+        yield Difference(where=f"exponent word of tensor {entry}", simulated=int(state.table[4][entry]),
+                         golden=int(before["table"][entry, 4]))
+    if not np.array_equal(state.program, golden.program):
+        yield Difference(where="program", simulated=1, golden=0)
+    lanes = np.concatenate(state.lfsr)
+    if reset:
+        allowed = GoldenMachine(device.config).lfsr[None]
+    else:
+        allowed = _orbit(before["lfsr"], golden.lfsr)
+    for lane in np.flatnonzero(~(lanes == allowed).any(axis=0)):
+        yield Difference(where=f"generator of lane {lane}", simulated=int(lanes[lane]),
+                         golden=int(allowed[0][lane]))
+
+
+def _orbit(first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Generator states [steps, T] from ``first`` to ``last``, two steps at a time."""
+    states = [first]
+    while not np.array_equal(states[-1], last):
+        states.append(xorshift_step(xorshift_step(states[-1])))
+    return np.array(states)
