@@ -85,7 +85,7 @@ class Decoder(wiring.Component):
             for opcode in Opcode:
                 with m.Case(opcode):
                     special = SPECIAL.get(opcode, Flag(0))
-                    for flags in {Flag(0), special}:
+                    for flags in dict.fromkeys((Flag(0), special)):
                         with m.If((word.flags & special.value) == flags.value):
                             for i, name in enumerate(NAMES):
                                 if name in (needs := OPERANDS(opcode, flags)):

@@ -11,7 +11,20 @@ from hw.axi import AxiLite
 from hw.core import Core
 from shiftgrad.config import Config
 
-__all__ = ["Top", "generate", "without_zero_fill"]
+__all__ = ["WAIVERS", "Top", "generate", "to_verilog"]
+
+# what verilator -Wall says of the Verilog, and why it is left
+WAIVERS = {
+    "ALWNEVER": "a block that only holds an assertion is empty when assertions are off",
+    "CASEINCOMPLETE": "a case that does not list every value keeps the default assigned before it",
+    "CMPCONST": "a comparison of a small configuration's index with its largest value",
+    "DECLFILENAME": "one file holds all modules",
+    "PROCASSINIT": "registers have their reset value as initial value too",
+    "UNUSEDSIGNAL": "every field of an interface has a wire, used or not",
+    "VARHIDDEN": "a unit and its output may have the same name",
+    "WIDTHEXPAND": "operands are extended as the operator says",
+    "WIDTHTRUNC": "logical not of a vector means equal to zero",
+}
 
 
 class Top(wiring.Component):
@@ -43,12 +56,18 @@ class Top(wiring.Component):
         return m
 
 
-def without_zero_fill(text: str) -> str:
-    """Verilog without the line per word that sets a memory to zero: a host writes what a program reads."""
-    return re.sub(r"  initial begin\n(?:    \S+\[\d+\] = \d+'h0+;\n)+  end\n", "", text)
+def to_verilog(top: wiring.Component, name: str) -> str:
+    """Plain Verilog of ``top`` as module ``name``; the same text for the same design, every time.
+
+    Assertions are there when SHIFTGRAD_ASSERT is defined. Memories have no line per word that sets it to zero: a host
+    writes what a program reads.
+    """
+    text = verilog.convert(top, name=name, emit_src=False, strip_internal_attrs=True)
+    text = re.sub(r"  initial begin\n(?:    \S+\[\d+\] = \d+'h0+;\n)+  end\n", "", text)
+    checked = re.compile(r"( +if \(!.*\)\n +\$write\(.*\);\n)?( +assert \(.*\);\n)")
+    return checked.sub(lambda match: f"`ifdef SHIFTGRAD_ASSERT\n{match.group()}`endif\n", text)
 
 
 def generate(config: Config) -> str:
-    """Verilog of module ``shiftgrad``; the same text for the same configuration, every time."""
-    text = verilog.convert(Top(config=config), name="shiftgrad", emit_src=False, strip_internal_attrs=True)
-    return without_zero_fill(text)
+    """Verilog of module ``shiftgrad``, for any simulator and synthesiser."""
+    return to_verilog(Top(config=config), "shiftgrad")

@@ -12,7 +12,7 @@ from shiftgrad import isa
 from shiftgrad.config import MEMORIES, Config
 from shiftgrad.files import write_text
 
-__all__ = ["c_header", "description", "generate"]
+__all__ = ["c_header", "description", "generate", "waivers"]
 
 
 def _numbers(config: Config) -> dict[str, int]:
@@ -147,8 +147,16 @@ def c_header(config: Config) -> str:
     )
 
 
+def waivers() -> str:
+    """Verilator configuration: the warnings of ``-Wall`` the Verilog is allowed, each with its reason."""
+    from hw.top import WAIVERS
+
+    rules = "".join(f"// {reason}\nlint_off -rule {rule}\n" for rule, reason in WAIVERS.items())
+    return f"`verilator_config\n{rules}"
+
+
 def generate(config: Config, out: Path) -> list[Path]:
-    """Write ``shiftgrad.v``, ``shiftgrad.h`` and ``shiftgrad.json`` to ``out/<config>/``.
+    """Write ``shiftgrad.v``, ``.vlt`` (lint waivers), ``.h`` and ``.json`` to ``out/<config>/``.
 
     Returns the paths written, in that order. Equal sources give equal bytes.
     """
@@ -157,6 +165,7 @@ def generate(config: Config, out: Path) -> list[Path]:
     folder = out / config.name
     return [
         write_text(folder / "shiftgrad.v", verilog(config)),
+        write_text(folder / "shiftgrad.vlt", waivers()),
         write_text(folder / "shiftgrad.h", c_header(config)),
         write_text(folder / "shiftgrad.json", json.dumps(description(config), indent=1) + "\n"),
     ]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from amaranth.back import verilog
-
 from hw.boards.board import Board
 from hw.boards.top import simulated_board
 from hw.core import Core
-from hw.top import without_zero_fill
+from hw.top import to_verilog
 from hw.uart import uart_divisor
 from shiftgrad.config import get_config
 from sim.build import Progress, build
@@ -22,8 +20,7 @@ __all__ = ["BoardSimulation", "board_library"]
 def board_library(board: Board, progress: Progress | None = None) -> Path:
     """The simulator of ``board``, built when there is none for this Verilog."""
     top = simulated_board(board=board, core=Core(config=get_config(board.config)))
-    text = verilog.convert(top, name="board", emit_src=False, strip_internal_attrs=True)
-    return build(without_zero_fill(text), top="board", public=PUBLIC, ports="uart", progress=progress)
+    return build(to_verilog(top, "board"), top="board", public=PUBLIC, ports="uart", progress=progress)
 
 
 class BoardSimulation:

@@ -57,6 +57,7 @@ def test_description(name: str) -> None:
 def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = types.ModuleType("hw.top")
     fake.generate = lambda config: f"module shiftgrad; // {config.name}\nendmodule\n"
+    fake.WAIVERS = {"UNUSEDSIGNAL": "a reason"}
     monkeypatch.setitem(sys.modules, "hw.top", fake)
     names = ["sim_4x4", "sim_8x8"]
     for out in ("one", "two"):
@@ -65,7 +66,8 @@ def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert result.exit_code == 0 and list(json.loads(result.stdout)) == names
     for name in names:
         one, two = (tmp_path / out / name for out in ("one", "two"))
-        assert sorted(p.name for p in one.iterdir()) == ["shiftgrad.h", "shiftgrad.json", "shiftgrad.v"]
+        files = sorted(p.name for p in one.iterdir())
+        assert files == ["shiftgrad.h", "shiftgrad.json", "shiftgrad.v", "shiftgrad.vlt"]
         assert all(p.read_bytes() == (two / p.name).read_bytes() for p in one.iterdir())
         assert name in (one / "shiftgrad.v").read_text()
     result = CliRunner().invoke(main, ["generate", "--out", str(tmp_path / "all")])
