@@ -18,8 +18,8 @@ class HostInterface(wiring.Component):
     """Target of the host bus.
 
     Registers answer at any time. Program, table, memories and generators answer ``error`` while the machine is busy, as
-    do addresses that do not exist, are no multiple of 4, or the wrong direction for their register. Writes take three
-    cycles, register reads five, window reads T + READ_LATENCY + 5.
+    do addresses that do not exist, are no multiple of 4, or the wrong direction for their register. Writes take four
+    cycles, register reads six, window reads T + READ_LATENCY + 6.
 
     Members
     -------
@@ -131,11 +131,14 @@ class HostInterface(wiring.Component):
         m.d.sync += [bus.ready.eq(0), bus.error.eq(0), bus.r_data.eq(0)]
         read_data = Signal(32)
         self._read_mux(m, region, addr, select, p_read.data, register_data, read_data)
-        allowed = legal & (addr[:2] == 0) & ~(window & self.busy)
+        allowed = Signal()
+        m.d.sync += allowed.eq(legal & (addr[:2] == 0) & ~(window & self.busy))
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(bus.valid & ~bus.ready):
-                    m.next = "ACCESS"
+                    m.next = "DECODE"
+            with m.State("DECODE"):
+                m.next = "ACCESS"
             with m.State("ACCESS"):
                 m.next = "IDLE"
                 with m.If(~allowed):
@@ -175,15 +178,16 @@ class HostInterface(wiring.Component):
             values[f"{name}_LO"], values[f"{name}_HI"] = self.counters[i][:32], self.counters[i][32:]
         values |= {f"LFSR{lane}": self.seed_state[lane] for lane in range(size)}
         m.d.sync += [self.start.eq(0), self.abort.eq(0), self.clear.eq(0)]
-        with m.Switch(addr[:20]):
+        page = addr[9:20] == 0
+        with m.Switch(addr[:9]):
             for register in REGISTERS:
                 lane = (register.address - LFSR_BASE) // 4
                 if lane >= size:
                     continue
                 with m.Case(register.address):
-                    m.d.comb += legal.eq(Mux(write, whole & ("w" in register.access), "r" in register.access))
+                    m.d.comb += legal.eq(page & Mux(write, whole & ("w" in register.access), "r" in register.access))
                     if lane >= 0:
-                        m.d.comb += legal.eq(~self.busy & (whole | ~write))
+                        m.d.comb += legal.eq(page & ~self.busy & (whole | ~write))
                     if register.name in values:
                         m.d.comb += read.eq(values[register.name])
                     with m.If(go & write):

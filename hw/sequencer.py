@@ -159,6 +159,12 @@ class Sequencer(wiring.Component):
         m.d.sync += [self.pass_start.eq(0), self.loss_start.eq(0), self.range_start.eq(0)]
         m.d.sync += [self.rows.eq(decoder.rows), self.cols.eq(decoder.cols), self.depth.eq(decoder.depth)]
 
+        shape_error, overlap_error, rate_error = Signal(), Signal(), Signal()
+        m.d.sync += [
+            shape_error.eq(decoder.shape_error),
+            overlap_error.eq(decoder.overlap_error),
+            rate_error.eq(decoder.rate_error),
+        ]
         failed = Signal()
         error = Signal(Status)
         prefetch = Signal()  # the operation is not decoded yet
@@ -207,7 +213,7 @@ class Sequencer(wiring.Component):
                     m.next = "OPERAND"
                     m.d.sync += index.eq(index + 1)
                     with m.If(index == len(NAMES) - 1):
-                        m.next = "AGREE"
+                        m.next = "COMPARE"
             with state("CHECK"):
                 m.d.sync += wait.eq(wait - 1)
                 with m.If(wait == check.LATENCY + 1):
@@ -218,18 +224,20 @@ class Sequencer(wiring.Component):
                     with m.If(check.status != Status.RESET):
                         m.d.comb += [failed.eq(1), error.eq(check.status)]
                     with m.Elif(index == len(NAMES) - 1):
-                        m.next = "AGREE"
+                        m.next = "COMPARE"
+            with state("COMPARE"):
+                m.next = "AGREE"
             with state("AGREE"):
                 m.d.sync += wait.eq(exponents.LATENCY)
                 m.next = "EXPONENTS"
                 with m.If(is_loss):
                     m.d.sync += self.loss_start.eq(1)
                     m.next = "LOSS"
-                with m.If(decoder.shape_error):
+                with m.If(shape_error):
                     m.d.comb += [failed.eq(1), error.eq(Status.BAD_SHAPE)]
-                with m.Elif(decoder.overlap_error):
+                with m.Elif(overlap_error):
                     m.d.comb += [failed.eq(1), error.eq(Status.OVERLAP)]
-                with m.Elif(decoder.rate_error):
+                with m.Elif(rate_error):
                     m.d.comb += [failed.eq(1), error.eq(Status.OVERFLOW)]
                 with m.If(failed):
                     m.d.sync += self.loss_start.eq(0)
