@@ -1,6 +1,6 @@
 """AXI4-Lite in front of the host bus."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,7 +16,8 @@ class AxiLite(wiring.Component):
 
     Address and data of a write may come in either order. One access is under way at a time; when a write and a read
     wait, they take turns. Each channel takes one transfer in advance. An access the bus refuses answers SLVERR, and a
-    refused read's data is 0. Protection bits are ignored. No AXI output depends on an AXI input in the same cycle.
+    refused read's data is 0. Protection bits are ignored, and so are the two low address bits: strobes say which bytes
+    of the word are meant. No AXI output depends on an AXI input in the same cycle.
 
     Members
     -------
@@ -67,7 +68,7 @@ class AxiLite(wiring.Component):
         self._respond(m, "r", done_read, {"resp": response, "data": Mux(bus.error, 0, bus.r_data)})
 
         m.d.comb += [
-            bus.addr.eq(Mux(bus.write, aw_addr, ar_addr)),
+            bus.addr.eq(Cat(Const(0, 2), Mux(bus.write, aw_addr, ar_addr)[2:])),
             Cat(bus.w_data, bus.strobe).eq(w_word),
             done_write.eq(bus.valid & bus.ready & bus.write),
             done_read.eq(bus.valid & bus.ready & ~bus.write),

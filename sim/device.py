@@ -107,6 +107,7 @@ class VerilatorDevice(RegisterAccess):
 
     def write(self, address: int, words: ArrayLike) -> None:
         """Write 32-bit ``words`` from byte ``address`` up; those before a refused one are written."""
+        _check_aligned(address)
         data = np.atleast_1d(np.asarray(words)).astype(np.uint32)
         try:
             self.simulation.write(address, data)
@@ -119,6 +120,7 @@ class VerilatorDevice(RegisterAccess):
 
     def read(self, address: int, count: int = 1) -> NDArray[np.uint32]:
         """``count`` 32-bit words from byte ``address`` up."""
+        _check_aligned(address)
         try:
             data = self.simulation.read(address, count)
         except SimulationError as error:
@@ -229,6 +231,11 @@ class VerilatorDevice(RegisterAccess):
         pairs = {"STATUS": (int(self.status()[1]), int(status)), "PC": (self.read_register("PC"), golden.pc)}
         pairs |= {name: (counters[name], golden.counters[name]) for name in COUNTERS if name.endswith("_MACS")}
         yield from _compare_registers(pairs)
+
+
+def _check_aligned(address: int) -> None:
+    if address % 4:
+        raise DeviceError(f"access at 0x{address:06x} was refused: the address must be a multiple of 4")
 
 
 def _compare_registers(pairs: dict[str, tuple[int, int]]) -> Iterator[Difference]:

@@ -149,13 +149,28 @@ def test_strobes_reach_the_bus():
     harness.run(bench)
 
 
+@pytest.mark.parametrize("low", range(4))
+def test_an_unaligned_address_means_its_word(low):
+    harness = Harness(seed=7)
+
+    async def bench(ctx):
+        harness.memory[3] = 0x11223344
+        assert await harness.write(ctx, 12 + low, 0xAABBCCDD, 1 << low) == OKAY
+        mask = 0xFF << 8 * low
+        wanted = 0xAABBCCDD & mask | 0x11223344 & ~mask
+        assert harness.memory[3] == wanted
+        assert await harness.read(ctx, 12 + low) == (OKAY, wanted)
+
+    harness.run(bench)
+
+
 def test_a_refused_access_answers_slverr_and_the_next_one_works():
     harness = Harness(seed=3, bus_wait=2)
 
     async def bench(ctx):
         assert await harness.write(ctx, 4 * WORDS, 1) == SLVERR
         assert await harness.read(ctx, 4 * WORDS) == (SLVERR, 0)
-        assert await harness.read(ctx, 0xFFFFFF) == (SLVERR, 0)
+        assert await harness.read(ctx, 0xFFFFFC) == (SLVERR, 0)
         assert await harness.write(ctx, 4, 5) == OKAY
         assert await harness.read(ctx, 4) == (OKAY, 5)
 
