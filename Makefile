@@ -5,14 +5,15 @@ INSTALLED := $(VENV)/.installed
 JOBS ?= 2
 
 CONFIG ?= sim_8x8
-CONFIGS ?= sim_4x4 sim_8x8 sim_12x12 sim_16x16 ulx3s_85f_8x8
 BOARD ?= ulx3s_85f
 RUN ?= train --config $(CONFIG) --model mlp --dataset digits --device verilator --report build/run --save build/run/checkpoint.npz --resume-if-present
 BENCH ?= bench --out build/bench
+SIM ?=
+CAMPAIGN ?= --size 8 --programs 1000
 PYTEST ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint verilog sim bitstream bench clean distclean
+.PHONY: help install run test lint verilog sim campaign bitstream bench clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,10 +38,13 @@ lint: $(INSTALLED)  ## style and types
 	$(BIN)/mypy
 
 verilog: $(INSTALLED)  ## Verilog, C header and description of every configuration, in build/verilog
-	for config in $(CONFIGS); do $(BIN)/shiftgrad generate --config $$config --out build/verilog || exit 1; done
+	$(BIN)/shiftgrad generate --out build/verilog
 
-sim: $(INSTALLED)  ## the cocotb campaign on CONFIG
-	$(BIN)/python -m sim.benches --config $(CONFIG)
+sim: $(INSTALLED)  ## the cocotb benches: AXI4-Lite pin by pin, pauses crossed
+	$(BIN)/python -m sim.benches $(SIM)
+
+campaign: $(INSTALLED)  ## random programs on the simulated accelerator against the golden machine
+	$(BIN)/python -m sim.campaign $(CAMPAIGN)
 
 bitstream: $(INSTALLED)  ## bitstream and timing report for BOARD
 	$(BIN)/shiftgrad bitstream --board $(BOARD)
