@@ -11,6 +11,8 @@ BENCH ?= bench --out build/bench
 SIM ?=
 CAMPAIGN ?= --size 8 --programs 1000
 PYTEST ?=
+PROGRAMS ?= 2000
+SEED ?= 0
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test lint verilog sim campaign bitstream bench clean distclean
@@ -45,6 +47,9 @@ sim: $(INSTALLED)  ## the cocotb benches: AXI4-Lite pin by pin, pauses crossed
 
 campaign: $(INSTALLED)  ## random programs on the simulated accelerator against the golden machine
 	$(BIN)/python -m sim.campaign $(CAMPAIGN)
+
+campaign: $(INSTALLED)  ## long: random programs on every size of array, compared after every instruction
+	for size in 4 8 12 16; do $(BIN)/python -m sim.campaign --size $$size --programs $(PROGRAMS) --seed $(SEED) || exit 1; done
 
 bitstream: $(INSTALLED)  ## bitstream and timing report for BOARD
 	$(BIN)/shiftgrad bitstream --board $(BOARD)
