@@ -9,7 +9,6 @@ BOARD ?= ulx3s_85f
 RUN ?= train --config $(CONFIG) --model mlp --dataset digits --device verilator --report build/run --save build/run/checkpoint.npz --resume-if-present
 BENCH ?= bench --out build/bench
 SIM ?=
-CAMPAIGN ?= --size 8 --programs 1000
 PYTEST ?=
 PROGRAMS ?= 2000
 SEED ?= 0
@@ -44,9 +43,6 @@ verilog: $(INSTALLED)  ## Verilog, C header and description of every configurati
 
 sim: $(INSTALLED)  ## the cocotb benches: AXI4-Lite pin by pin, pauses crossed
 	$(BIN)/python -m sim.benches $(SIM)
-
-campaign: $(INSTALLED)  ## random programs on the simulated accelerator against the golden machine
-	$(BIN)/python -m sim.campaign $(CAMPAIGN)
 
 campaign: $(INSTALLED)  ## long: random programs on every size of array, compared after every instruction
 	for size in 4 8 12 16; do $(BIN)/python -m sim.campaign --size $$size --programs $(PROGRAMS) --seed $(SEED) || exit 1; done
