@@ -30,7 +30,7 @@ OPTIONS = (
     # Verilator 5.48's data-flow pass miscompiles the operand checks (found by random programs); nothing else needs it
     "-fno-dfg",
     "--cc", "--exe", "--build", "--vpi", "-O3", "--prefix", "Vtop",
-    "--x-assign", "fast", "--x-initial", "0", "--noassert",
+    "-DSHIFTGRAD_ASSERT", "--x-assign", "fast", "--x-initial", "0", "--noassert",
     # generated Verilog leaves cases open and compares with constants; all but matters of style stops the build
     "-Wno-lint",
     # Verilator's precompiled header otherwise reaches the linker
