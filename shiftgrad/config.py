@@ -47,7 +47,7 @@ class Config:
         for field, low, high in (
             *((f"{memory}_words", 4, 65536) for memory in MEMORIES[:-1]),
             ("vec_words", 4, 32768),
-            ("program_words", 4, 65536),
+            ("program_words", 4, 32768),
             ("tensors", 4, 256),
             ("classes", 2, 256),
         ):

@@ -207,7 +207,7 @@ _BASIC = (
              doc="bit 0: start at START_PC; bit 1: abort, takes effect at once; bit 2: clear the counters"),
     Register(name="STATUS", address=0x0C, access="ro", doc="bit 0: busy; [15:8] status code"),
     Register(name="PC", address=0x10, access="ro", doc="instruction running, or stopped at"),
-    Register(name="START_PC", address=0x14, access="rw", doc="where start begins"),
+    Register(name="START_PC", address=0x14, access="rw", doc="[15:0] where start begins"),
     Register(name="LR_SHIFT", address=0x18, access="rw", doc="[5:0] added to every GRAD's immediate"),
     Register(name="RETIRED", address=0x1C, access="ro", doc="instructions completed since start (HALT is not counted)"),
     Register(name="LOSS", address=0x20, access="ro", doc="sum over the last LOSS's samples, 1/256 bit"),
