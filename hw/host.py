@@ -18,8 +18,9 @@ class HostInterface(wiring.Component):
     """Target of the host bus.
 
     Registers answer at any time. Program, table, memories and generators answer ``error`` while the machine is busy, as
-    do addresses that do not exist, are no multiple of 4, or the wrong direction for their register. Writes take four
-    cycles, register reads six, window reads T + READ_LATENCY + 6.
+    do addresses that do not exist or are no multiple of 4, writes of a part (of a lane in a memory, of a word
+    elsewhere), and the wrong direction for a register. Writes take four cycles, register reads six, window reads
+    T + READ_LATENCY + 6.
 
     Members
     -------
@@ -98,6 +99,8 @@ class HostInterface(wiring.Component):
         ]
         whole = strobe == 0xF  # program, table and registers take whole words only
 
+        lanes_whole = ~write | ((strobe[0] == strobe[1]) & (strobe[2] == strobe[3]))
+
         with m.Switch(region):
             with m.Case(Region.REGISTERS):
                 self._registers(m, addr, w_data, whole, go, write, legal, register_data)
@@ -121,7 +124,7 @@ class HostInterface(wiring.Component):
                     word = addr[shift:20] if memory != "vec" else Cat(addr[shift:20], region[0])
                     m.d.comb += [
                         window.eq(1),
-                        legal.eq(word < config.words(memory)),
+                        legal.eq((word < config.words(memory)) & (lanes_whole if memory == "vec" else 1)),
                         self.m_addr.eq(word),
                         self.m_en[i].eq(go),
                         self.m_write[i].eq(go & write),

@@ -47,4 +47,7 @@ async def ends_of_windows(tb: TB) -> None:
         await tb.refused(address + 4 * count)
         if name in ("program", "table"):
             await tb.refused(address, data=b"\x55\x55", read=False)
+        if name == "vec":  # half a lane, low or high
+            await tb.refused(address, data=b"\x55", read=False)
+            await tb.refused(address + 1, data=b"\x55", read=False)
     await tb.compare()
