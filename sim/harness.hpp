@@ -2,7 +2,9 @@
 // The clock loops are here so that no Python runs in a cycle. A source that includes this drives the other ports: it
 // defines Simulation::idle.
 
+#include <cstdarg>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -22,11 +24,14 @@ struct Variable {
     std::uint32_t depth;  // elements; 1 for a signal
 };
 
+std::string printed;  // by the design since this was last looked at
+
 struct Simulation {
     VerilatedContext context;
     std::unique_ptr<Vtop> top;
     std::uint64_t cycles = 0;
     std::vector<Variable> variables;
+    std::string failure;  // the first broken assertion nobody has asked for
 
     Simulation() : top{std::make_unique<Vtop>(&context, "top")} {
         top->clk = 0;
@@ -61,12 +66,27 @@ struct Simulation {
         top->clk = 0;
         top->eval();
         ++cycles;
+        if (!printed.empty()) {
+            if (failure.empty()) failure = "cycle " + std::to_string(cycles) + ": " + printed;
+            printed.clear();
+        }
     }
 };
 
 }  // namespace
 
 extern "C" {
+
+int sim_print(const char* format, ...) {
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    const int length = std::vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    if (!printed.empty()) printed += "; ";
+    printed += text;
+    return length;
+}
 
 Simulation* sim_create() { return new Simulation; }
 
@@ -75,7 +95,7 @@ void sim_destroy(Simulation* sim) { delete sim; }
 std::uint64_t sim_cycles(const Simulation* sim) { return sim->cycles; }
 
 void sim_tick(Simulation* sim, std::uint64_t count) {
-    while (count--) sim->tick();
+    while (count-- && sim->failure.empty()) sim->tick();
 }
 
 // Hold reset for `count` cycles.
@@ -85,6 +105,8 @@ void sim_reset(Simulation* sim, std::uint64_t count) {
     sim_tick(sim, count);
     sim->top->rst = 0;
     sim->top->eval();
+    printed.clear();
+    sim->failure.clear();  // of the state before
 }
 
 int sim_busy(const Simulation* sim) { return sim->top->busy; }
@@ -97,8 +119,17 @@ std::int64_t sim_run(Simulation* sim, std::uint64_t limit) {
     for (std::uint64_t i = 0; i < limit; ++i) {
         if (!sim->top->busy || sim->top->retired != before) return static_cast<std::int64_t>(i);
         sim->tick();
+        if (!sim->failure.empty()) return static_cast<std::int64_t>(i + 1);
     }
     return (!sim->top->busy || sim->top->retired != before) ? static_cast<std::int64_t>(limit) : -1;
+}
+
+// The first broken assertion since this was last called, "" when there is none.
+const char* sim_failure(Simulation* sim) {
+    static std::string text;
+    text = std::move(sim->failure);
+    sim->failure.clear();
+    return text.c_str();
 }
 
 std::uint32_t sim_variables(const Simulation* sim) { return static_cast<std::uint32_t>(sim->variables.size()); }

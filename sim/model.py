@@ -90,10 +90,12 @@ class Simulation:
     def tick(self, cycles: int = 1) -> None:
         """Let ``cycles`` pass."""
         self._library.sim_tick(self.handle, cycles)
+        self.check_assertions()
 
     def run(self, limit: int) -> int:
         """Run until ``retired`` changes or ``busy`` is 0; cycles taken. ``SimulationError`` after ``limit`` cycles."""
         cycles = int(self._library.sim_run(self.handle, limit))
+        self.check_assertions()
         if cycles < 0:
             raise SimulationError(f"wanted an instruction to end within {limit} cycles, "
                                   f"got none (retired {self.retired})")
@@ -133,8 +135,13 @@ class Simulation:
         view.flags.writeable = False
         return view
 
-    @staticmethod
-    def _check(kind: str, address: int, count: int, taken: int) -> None:
+    def check_assertions(self) -> None:
+        """``SimulationError`` when an assertion of the design failed since this was last called."""
+        if failure := self._library.sim_failure(self.handle).decode().strip():
+            raise SimulationError(f"the design broke an assertion in {failure}")
+
+    def _check(self, kind: str, address: int, count: int, taken: int) -> None:
+        self.check_assertions()
         if taken < 0:
             raise SimulationError(f"{kind} of {count} words from 0x{address:06x}: the design does not answer")
         if taken < count:
@@ -176,6 +183,7 @@ class SerialLine:
         """Up to ``n`` bytes: fewer when ``timeout`` simulated seconds pass after all was sent."""
         buffer = ctypes.create_string_buffer(n)
         taken = self._library.uart_read(self._line, buffer, n, max(1, round(timeout * self.clock_hz)))
+        self._simulation.check_assertions()
         return buffer.raw[:taken]
 
     def close(self) -> None:
@@ -193,6 +201,7 @@ def _load(path: Path) -> Any:
         ("destroy", None, [handle]),
         ("cycles", u64, [handle]),
         ("tick", None, [handle, u64]),
+        ("failure", ctypes.c_char_p, [handle]),
         ("reset", None, [handle, u64]),
         ("busy", ctypes.c_int, [handle]),
         ("retired", u32, [handle]),
