@@ -7,21 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from shiftgrad.config import MEMORIES, Config
-from shiftgrad.isa import DESCRIPTOR_WORDS, Flag, Opcode
+from shiftgrad.isa import Flag, Opcode
 from shiftgrad.plan import Instruction, Plan
 
 __all__ = ["Cost", "Estimate", "Resources", "estimate", "resources", "tile_cycles"]
 
 # --- cycle model: the only constants ---------------------------------------------------------------
-SETUP = 30  # fetch, checks and exponents of an instruction
-PASS = (3, 40)  # fill and tail of a pass: 3 T + 40
-LOSS_ROW = (3, 40)  # a row of the loss unit: 3 T stride + 40
-HALT = 10
+SETUP = 16  # fetch, comparisons and exponents of an instruction
+OPERAND = 5  # more for each operand it checks
+PASS = (4, 36)  # fill and tail of a pass: 4 T + 36
+LOSS_ROW = 18  # a row of P = T stride logits: max(2 P, P + 18) cycles
+LOSS_END = 41  # after the last: P + 41
+HALT = 3
 
-# --- resource model: provisional, to be replaced by a fit to synthesis results ----------------------
+# --- resource model: through the routed 4 x 4 and 8 x 8 designs on an ECP5, host link included -------
 BLOCK_BYTES = 2048
-LUT = (4500, 450, 75)  # machine, each lane, each PE
-FF = (3000, 400, 80)
+LUT = (4700, 2230, 75)  # machine, each lane, each PE
+FF = (3500, 1320, 120)
+OTHER_DSP = 5  # loss unit and operand checks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +51,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What a configuration takes of a part: multipliers, 2 KiB block RAMs, LUTs and flip-flops (provisional model)."""
+    """What a configuration takes of a part: multipliers, 2 KiB block RAMs, LUTs and flip-flops (linear model)."""
 
     dsp: int
     block_ram: dict[str, int]
@@ -142,25 +145,28 @@ def tile_cycles(opcode: Opcode, reduction: int, size: int) -> int:
 def _cost(instruction: Instruction, config: Config, first: bool) -> Cost:
     m, n, k = instruction.shape
     size, opcode = config.size, instruction.opcode
+    setup = SETUP + OPERAND * len(instruction.operands)
     if opcode == Opcode.HALT:
         return Cost(instruction=instruction, tiles=0, tile=0, passes=0, cycles=HALT, macs=0)
     if opcode == Opcode.LOSS:
-        cycles = SETUP + m * (LOSS_ROW[0] * size * config.stride(n) + LOSS_ROW[1])
+        row = size * config.stride(n)
+        cycles = setup + m * max(2 * row, row + LOSS_ROW) + row + LOSS_END
         return Cost(instruction=instruction, tiles=0, tile=0, passes=0, cycles=cycles, macs=0)
     tiles, tile = -(-m // size) * -(-n // size), tile_cycles(opcode, k, size)
     passes = 2 if first or not instruction.flags & Flag.DELAYED else 1
-    cycles = SETUP + passes * (tiles * tile + PASS[0] * size + PASS[1])
+    cycles = setup + passes * (tiles * tile + PASS[0] * size + PASS[1])
     return Cost(instruction=instruction, tiles=tiles, tile=tile, passes=passes, cycles=cycles, macs=m * n * k)
 
 
 def resources(config: Config) -> Resources:
-    """Multipliers, memories by bank, and LUTs and flip-flops from a model linear in lanes and PEs (provisional)."""
+    """Multipliers, memories by bank, and LUTs and flip-flops from a model linear in lanes and PEs."""
     size = config.size
     blocks = {name: size * -(-config.words(name) * config.lane_bytes(name) // BLOCK_BYTES) for name in MEMORIES}
     blocks["program"] = max(2, -(-config.program_words * 8 // BLOCK_BYTES))  # 64 bits wide: at least two blocks of 36
-    blocks["table"] = -(-config.tensors * DESCRIPTOR_WORDS * 4 // BLOCK_BYTES)
+    blocks["table"] = 4  # one for each 32-bit word of an entry; the narrow ones fit LUTs
+    blocks["loss and link"] = 4
     lut, ff = (fixed + lane * size + pe * size**2 for fixed, lane, pe in (LUT, FF))
-    return Resources(dsp=size * size, block_ram=blocks, lut=lut, ff=ff)
+    return Resources(dsp=size * size + OTHER_DSP, block_ram=blocks, lut=lut, ff=ff)
 
 
 def estimate(plan: Plan, *, first_step: bool = False) -> Estimate:
