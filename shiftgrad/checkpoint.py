@@ -108,11 +108,14 @@ def load(path: Path) -> Checkpoint:
     header = _header(path, arrays)
     try:
         state = {name: arrays[f"{STATE}{name}"] for name in header["state"]}
+        history = History.from_arrays(_under(arrays, HISTORY))
+        if header["step"] != len(history.loss):
+            raise ValueError(f"step {header['step']}, {len(history.loss)} losses")
         return Checkpoint(
             network=_network(header["network"]), config=Config(**header["config"]),
             hyper=Hyper(**header["hyper"] | {"drops": tuple(header["hyper"]["drops"])}),
             dataset=header["dataset"], digest=header["digest"], step=header["step"], steps=header["steps"], state=state,
-            history=History.from_arrays(_under(arrays, HISTORY)), totals=Totals(**header["totals"]),
+            history=history, totals=Totals(**header["totals"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from None
@@ -129,7 +132,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError) as error:
+    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, RuntimeError) as error:
         raise _damaged(path, error) from None
 
 

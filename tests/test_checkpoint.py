@@ -133,6 +133,17 @@ def test_a_damaged_header(path: Path, changes: dict) -> None:
         load(path)
 
 
+@pytest.mark.parametrize("byte", [4, 6, 8])
+def test_a_damaged_archive_directory(path: Path, byte: int) -> None:
+    """Version, flags and compression of the first file: each ends in another exception of zipfile."""
+    data = bytearray(path.read_bytes())
+    for entry in (b"PK\x01\x02", b"PK\x03\x04"):
+        data[data.index(entry) + byte + 2 * (entry[2] == 1)] ^= 0x61
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="truncated or damaged"):
+        load(path)
+
+
 def test_expect(path: Path) -> None:
     saved = load(path)
     saved.expect(path, config=get_config("sim_4x4"), network=mlp(6, (5,), 3), batch=4, dataset="blobs")
