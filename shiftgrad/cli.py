@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from collections.abc import Callable
@@ -59,6 +60,9 @@ class Main(click.Group):
             status = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except (KeyboardInterrupt, click.Abort):
             _stop("interrupted", INTERRUPTED)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(error.exit_code)
         except click.ClickException as error:
             context = getattr(error, "ctx", None)
             hint = f" ({context.command_path} --help explains)" if context else ""
@@ -216,6 +220,8 @@ def estimate(config: str, dataset: str, hidden: tuple[int, ...] | None, batch: i
     from shiftgrad.models import mlp
     from shiftgrad.session import DEFAULTS, HIDDEN, SIZES
 
+    if not math.isfinite(clock_mhz):
+        raise click.BadParameter(f"--clock-mhz: wanted a frequency, got {clock_mhz}")
     defaults, (inputs, classes) = DEFAULTS[dataset], SIZES[dataset]
     network = mlp(inputs, HIDDEN[dataset] if hidden is None else hidden, classes)
     plan = compile_network(network, get_config(config), batch=defaults["batch"] if batch is None else batch,

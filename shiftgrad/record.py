@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PHASES", "Epoch", "History", "Hyper", "HyperError", "Totals"]
+__all__ = ["EPOCHS_MAX", "PHASES", "Epoch", "History", "Hyper", "HyperError", "Totals"]
 
 PHASES = {"forward": "FWD", "backward": "BWD", "gradient": "GRAD"}  # name in reports -> prefix of the counters
+EPOCHS_MAX = 1_000_000
 Array = NDArray[Any]
 
 
@@ -50,6 +51,8 @@ class Hyper:
             value = getattr(self, name)
             if not isinstance(value, int) or value < low:
                 raise HyperError(f"{name} must be an integer from {low}, got {value!r}")
+        if self.epochs > EPOCHS_MAX:
+            raise HyperError(f"epochs must be at most {EPOCHS_MAX:,}, got {self.epochs}")
         if list(self.drops) != sorted(self.drops) or not all(0 <= drop <= 1 for drop in self.drops):
             raise HyperError(f"drops must be fractions from 0 to 1, ascending, got {self.drops}")
 

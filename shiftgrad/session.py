@@ -14,7 +14,7 @@ from shiftgrad.compiler import compile_network
 from shiftgrad.config import Config, get_config
 from shiftgrad.datasets import Dataset
 from shiftgrad.device import Device, DeviceError, GoldenDevice
-from shiftgrad.files import write_text
+from shiftgrad.files import check_writable, write_text
 from shiftgrad.models import Network, mlp
 from shiftgrad.progress import watch_for
 from shiftgrad.record import Hyper, HyperError
@@ -127,6 +127,9 @@ def train(request: Request) -> tuple[dict[str, Any], Outcome]:
     job = _resumed(request) or _fresh(request)
     plan = compile_network(job.network, job.config, batch=job.hyper.batch, lr_shift=job.hyper.lr_shift,
                            scale=job.hyper.scale)
+    for path in (request.save_path, request.report and request.report / "report.html"):
+        if path:
+            check_writable(path)
     device = open_device(request.device, job.config, request.compare, quiet=request.quiet)
     try:
         trainer = Trainer(device, plan, job.data, job.hyper, resume=job.resume, save=request.save_path)

@@ -16,14 +16,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from shiftgrad import checkpoint as checkpoints
-from shiftgrad.checkpoint import Checkpoint
+from shiftgrad.checkpoint import Checkpoint, CheckpointError
 from shiftgrad.datasets import Dataset, DatasetError
 from shiftgrad.device import Device
 from shiftgrad.host import Host
-from shiftgrad.isa import DESCRIPTOR_WORDS, Region
+from shiftgrad.isa import DESCRIPTOR_WORDS, LR_MAX, Region
 from shiftgrad.meters import Probe, clear_counters, read_counters
 from shiftgrad.plan import Plan
-from shiftgrad.record import Epoch, History, Hyper, Totals
+from shiftgrad.record import Epoch, History, Hyper, HyperError, Totals
 
 __all__ = ["Interrupted", "Outcome", "Trainer", "Watch", "digest", "stop_on_signals"]
 
@@ -134,6 +134,9 @@ class Trainer:
                                f"{plan.network.name} takes {plan.network.inputs} and gives {plan.network.classes}")
         if len(data.labels) < hyper.batch:
             raise DatasetError(f"{data.name}: a batch of {hyper.batch} needs as many samples, got {len(data.labels)}")
+        slowest = max(i.imm for i in plan.instructions) + len(hyper.drops)
+        if slowest > LR_MAX:
+            raise HyperError(f"lr_shift + round(log2 batch) + halvings must be at most {LR_MAX}, got {slowest}")
         self.plan, self.data, self.hyper, self.save_path = plan, data, hyper, save
         self.host = Host(device, plan)
         self.device = device
@@ -199,7 +202,10 @@ class Trainer:
 
     def _load(self) -> None:
         if self._resume:
-            self.host.load(self.hyper.seed, state=self._resume.state)
+            try:
+                self.host.load(self.hyper.seed, state=self._resume.state)
+            except ValueError as error:
+                raise CheckpointError(f"the checkpoint does not fit the run: {error}") from error
         else:
             self.host.load(self.hyper.seed)
         if self.probe.fits:

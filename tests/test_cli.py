@@ -183,7 +183,11 @@ def test_serial_device(monkeypatch: pytest.MonkeyPatch) -> None:
         (("train", "--resume", "/nowhere.npz"), "/nowhere.npz: wanted a checkpoint"),
         (("train", "--resume", "a", "--resume-if-present"), "exclude each other"),
         (("train", "--resume-if-present"), "needs --save"),
+        (("train", "--epochs", "1" + 400 * "0"), "epochs must be at most 1,000,000"),
+        (("train", "--lr-shift", "58"), "halvings must be at most 63, got 64"),
         (("estimate", "--clock-mhz", "0"), "0"),
+        (("estimate", "--clock-mhz", "nan"), "wanted a frequency, got nan"),
+        (("estimate", "--clock-mhz", "inf"), "wanted a frequency, got inf"),
         (("bitstream", "--board", "nope"), "no board 'nope'; there are: .*ulx3s_85f"),
     ],
 )
@@ -194,7 +198,10 @@ def test_wrong_use_is_one_line_and_status_2(arguments: tuple[str, ...], pattern:
 def test_failures_are_one_line_and_status_1(tmp_path: Path) -> None:
     refused(shiftgrad("train", "--device", "serial:/dev/nothing", "--quiet"), 1, "cannot open serial port")
     (tmp_path / "file").write_text("")
-    refused(shiftgrad(*SMALL, "--json", "--save", tmp_path / "file" / "c.npz"), 1, "Not a directory|File exists")
+    for option, path in (("--save", "file/c.npz"), ("--save", "."), ("--report", "file")):
+        result = shiftgrad(*SMALL, option, tmp_path / path)  # no progress either: refused before the first step
+        refused(result, 1, "wanted a file that can be written, got: (Not a directory|File exists|Is a directory)")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 # --- the other commands ---------------------------------------------------------------------------
@@ -204,6 +211,12 @@ def test_failures_are_one_line_and_status_1(tmp_path: Path) -> None:
 def test_help_teaches_by_example(command: str) -> None:
     assert f"shiftgrad {command}" in shiftgrad(command, "--help").stdout.split("Options:")[0]
     assert command in shiftgrad("--help").stdout
+
+
+def test_no_command_is_the_help() -> None:
+    result = shiftgrad()
+    assert result.exit_code == 2 and result.stdout == ""
+    assert result.stderr == shiftgrad("--help").stdout
 
 
 def test_info() -> None:

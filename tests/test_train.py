@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from shiftgrad import checkpoint as checkpoints
+from shiftgrad.checkpoint import CheckpointError
 from shiftgrad.compiler import compile_network
 from shiftgrad.config import get_config
 from shiftgrad.datasets import Dataset, DatasetError
@@ -315,11 +316,27 @@ def test_data_that_does_not_fit() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"batch": 0}, {"epochs": 0}, {"lr_shift": -1}, {"seed": -1}, {"drops": (0.8, 0.6)}, {"drops": (1.5,)},
-            {"eval_every": 0}])
+    "bad", [{"batch": 0}, {"epochs": 0}, {"epochs": 10**400}, {"lr_shift": -1}, {"seed": -1}, {"drops": (0.8, 0.6)},
+            {"drops": (1.5,)}, {"eval_every": 0}])
 def test_hyperparameters_out_of_range(bad: dict) -> None:
     with pytest.raises(HyperError, match=f"{next(iter(bad))} must be"):
         replace(HYPER, **bad)
+
+
+def test_halvings_beyond_the_slowest_rate() -> None:
+    slow = replace(HYPER, lr_shift=60, drops=(0.5,))
+    trainer(slow)
+    with pytest.raises(HyperError, match="halvings must be at most 63, got 64"):
+        trainer(replace(slow, drops=(0.5, 0.75)))
+
+
+def test_a_state_of_another_plan(tmp_path: Path) -> None:
+    path = tmp_path / "c.npz"
+    trainer(save=path).run(max_steps=1)
+    saved = checkpoints.load(path)
+    wrong = replace(saved, state=saved.state | {"fc1.weight": saved.state["fc1.weight"][:2]})
+    with pytest.raises(CheckpointError, match=r"fc1.weight must have shape \(6, 5\), got \(2, 5\)"):
+        trainer(resume=wrong).run()
 
 
 def test_history_round_trip() -> None:
