@@ -184,12 +184,13 @@ def registers() -> str:
                 for i, (name, doc) in enumerate(COUNTERS.items())]
     return "\n".join((
         "## Registers\n",
-        "32-bit words. Writing a read-only register, or reading a write-only one, is a bus error.\n",
+        "32-bit words, read at any time. Writing a read-only register, or reading a write-only one, is a bus error; so "
+        "is, while a program runs, a write to CTRL with bit 0. A program must not run while LR_SHIFT changes.\n",
         table(("address", "name", "access", "meaning"), listed),
         "Counters have 48 bits, in two read-only registers: bits 31:0, and bits 47:32 four bytes later.\n",
         table(("address", "names", "counts"), counters),
         f"The generator of lane n is the read-write register LFSRn at 0x{LFSR_BASE:03x} + 4 n, n below T; writing 0 "
-        "stores 1.\n",
+        "stores 1. While a program runs it is a bus error.\n",
     ))
 
 
@@ -209,7 +210,8 @@ def address_map() -> str:
             "VEC pitch")
     return "\n".join((
         "## Address map\n",
-        f"Byte addresses of {ADDRESS_BITS} bits, multiples of 4, little-endian. Anything else is a bus error.\n",
+        f"Byte addresses of {ADDRESS_BITS} bits, multiples of 4, little-endian. Anything else is a bus error, and so is "
+        "any window while a program runs. Writes are of whole words; a data memory takes single lanes too.\n",
         table(("address", "window", "layout"), rows),
         "In a data memory, lane l of word w is at w * pitch + l * lane bytes; the pitch is T lanes rounded up to a "
         "power of two, and lanes beyond T read 0.\n",
