@@ -196,6 +196,8 @@ def test_too_many_classes(rng: np.random.Generator) -> None:
     bench = Bench(replace(SMALL, classes=4), rng)
     z, labels, e = bench.tensor(Memory.ACT, 2, 5), bench.tensor(Memory.VEC, 1, 2), bench.tensor(Memory.ERR, 2, 5)
     assert bench.step(encode(LOSS, dst=e, a=z, b=labels)) == Status.BAD_SHAPE
+    z, e = bench.tensor(Memory.ACT, 2, 4), bench.tensor(Memory.ERR, 2, 4)
+    assert bench.step(encode(LOSS, dst=e, a=z, b=labels)) is None
 
 
 def test_unused_operands_are_not_checked(bench: Bench) -> None:
@@ -522,6 +524,7 @@ def test_golden_device(rng: np.random.Generator) -> None:
     assert (device.compared_instructions, device.mismatches) == (0, 0)
     assert device.read_register("MAGIC") == 0x53475231
     assert device.read_register("CONFIG") == 4 | 5 << 8
+    assert GoldenDevice(replace(SMALL, tensors=32)).read_register("CONFIG") == 4 | 5 << 8
     assert device.status() == (False, Status.RESET)
     device.write(Region.PROGRAM.address + 8 * 7, np.array([encode(HALT)], np.uint64).view(np.uint32))
     assert device.run(7) == Status.HALTED
