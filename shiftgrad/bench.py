@@ -15,7 +15,7 @@ from shiftgrad.compiler import compile_network
 from shiftgrad.config import MEMORIES, Config
 from shiftgrad.device import Device, DeviceError
 from shiftgrad.estimate import estimate
-from shiftgrad.files import write_text
+from shiftgrad.files import check_writable, write_text
 from shiftgrad.host import Host
 from shiftgrad.initialise import generator_seeds
 from shiftgrad.isa import Flag, Memory, Opcode, Region, Status
@@ -82,6 +82,8 @@ def run(config: Config, out: Path, *, device: str = "verilator", sizes: Sequence
     from shiftgrad.session import open_device
 
     generator = np.random.default_rng(seed)
+    folder = out / config.name
+    check_writable(folder / "bench.json")
     progress(f"{config.name}: starting {device}")
     opened = open_device(device, config)
     try:
@@ -101,8 +103,8 @@ def run(config: Config, out: Path, *, device: str = "verilator", sizes: Sequence
                  "steps": steps, "compared_instructions": opened.compared_instructions, "mismatches": opened.mismatches}
     finally:
         opened.close()
-    write_text(out / config.name / "bench.json", json.dumps(found, indent=1) + "\n")
-    write_text(out / config.name / "bench.txt", table(found) + "\n")
+    write_text(folder / "bench.json", json.dumps(found, indent=1) + "\n")
+    write_text(folder / "bench.txt", table(found) + "\n")
     return found
 
 

@@ -201,6 +201,8 @@ def test_failures_are_one_line_and_status_1(tmp_path: Path) -> None:
     for option, path in (("--save", "file/c.npz"), ("--save", "."), ("--report", "file")):
         result = shiftgrad(*SMALL, option, tmp_path / path)  # no progress either: refused before the first step
         refused(result, 1, "wanted a file that can be written, got: (Not a directory|File exists|Is a directory)")
+    result = shiftgrad("bench", "--device", "golden", "--out", tmp_path / "file")
+    refused(result, 1, "wanted a file that can be written")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
