@@ -210,8 +210,8 @@ def address_map() -> str:
             "VEC pitch")
     return "\n".join((
         "## Address map\n",
-        f"Byte addresses of {ADDRESS_BITS} bits, multiples of 4, little-endian. Anything else is a bus error, and so is "
-        "any window while a program runs. Writes are of whole words; a data memory takes single lanes too.\n",
+        f"Byte addresses of {ADDRESS_BITS} bits, multiples of 4, little-endian. Anything else is a bus error, and so "
+        "is any window while a program runs. Writes are of whole words; a data memory takes single lanes too.\n",
         table(("address", "window", "layout"), rows),
         "In a data memory, lane l of word w is at w * pitch + l * lane bytes; the pitch is T lanes rounded up to a "
         "power of two, and lanes beyond T read 0.\n",
