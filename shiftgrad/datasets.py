@@ -125,7 +125,10 @@ def _divided(
         names = "(images-idx3-ubyte[.gz] and labels-idx1-ubyte[.gz])"
         raise DatasetError(f"{folder}: wanted train-* or t10k-* {names}, got neither")
     images, labels = pair
-    cut = len(labels) - len(labels) // (6 if train else 5)
+    parts = 6 if train else 5
+    if len(labels) < parts:
+        raise DatasetError(f"{folder}: wanted at least {parts} images, one to hold out, got {len(labels)}")
+    cut = len(labels) - len(labels) // parts
     order = np.random.default_rng(0).permutation(len(labels))
     return (images[order[:cut]], labels[order[:cut]]), (images[order[cut:]], labels[order[cut:]])
 

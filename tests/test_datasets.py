@@ -71,6 +71,15 @@ def test_mnist_train_alone_is_divided(tmp_path: Path) -> None:
     assert sorted([*data.images[:, 0], *data.test_images[:, 0]]) == list(range(60))
 
 
+@pytest.mark.parametrize(("part", "least"), [("t10k", 5), ("train", 6)])
+def test_too_few_to_hold_one_out(tmp_path: Path, part: str, least: int) -> None:
+    write_part(tmp_path, part, least)
+    assert len(load("mnist", tmp_path).test_labels) == 1
+    write_part(tmp_path, part, least - 1)
+    with pytest.raises(DatasetError, match=f"at least {least} images, one to hold out, got {least - 1}"):
+        load("mnist", tmp_path)
+
+
 IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 
 
