@@ -531,7 +531,9 @@ def test_golden_device(rng: np.random.Generator) -> None:
     assert (device.read_register("PC"), device.read_register("START_PC")) == (7, 7)
     assert device.run(0) == Status.ILLEGAL_OPCODE
     assert device.status() == (False, Status.ILLEGAL_OPCODE)
+    device.machine.counters["FWD_MACS"] = 5
     device.write_register("CTRL", 3)
+    assert device.counters()["FWD_MACS"] == 5, "only bit 2 clears them"
     assert device.status() == (False, Status.ILLEGAL_OPCODE)
     device.write_register("LR_SHIFT", 0xFFFF)
     assert device.read_register("LR_SHIFT") == 63
