@@ -1,8 +1,7 @@
 """A machine behind a serial link, alone (for simulation) and on a board."""
 
-from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Module
+from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Instance, Module, Signal
 from amaranth.lib import io
-from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.lib.wiring import Component, In, Out, connect
 
 from hw.boards.board import Board
@@ -54,7 +53,7 @@ def simulated_board(*, board: Board, core: Component) -> LinkedCore:
 
 
 class BoardTop(Elaboratable):
-    """A board: oscillator, PLL, reset until it locks, serial pins and LEDs around :class:`LinkedCore`.
+    """A board: oscillator, PLL, clock held until it locks, serial pins and LEDs around :class:`LinkedCore`.
 
     Parameters
     ----------
@@ -70,15 +69,17 @@ class BoardTop(Elaboratable):
         board = self.board
         m.submodules.oscillator = oscillator = io.Buffer("i", platform.request(board.oscillator, dir="-"))
         m.submodules.pll = pll = PLL(input_hz=board.oscillator_hz, output_hz=board.clock_hz)
-        m.domains.sync = ClockDomain()
-        m.submodules.reset = ResetSynchronizer(~pll.locked, domain="sync")
+        # registers start from the bitstream; a reset net to all of them would cost more routing than everything else
+        m.domains.sync = ClockDomain(reset_less=True)
+        clock = Signal()
+        m.submodules.clock_gate = Instance("DCCA", i_CLKI=pll.clock, i_CE=pll.locked, o_CLKO=clock)
         m.submodules.machine = machine = simulated_board(board=board, core=self.core)
 
         uart = platform.request(board.uart, dir=_undirected(platform, board.uart))
         m.submodules.rx = rx = io.Buffer("i", uart.rx)
         m.submodules.tx = tx = io.Buffer("o", uart.tx)
         m.d.comb += [
-            pll.clock_in.eq(oscillator.i), ClockSignal("sync").eq(pll.clock), machine.rx.eq(rx.i), tx.o.eq(machine.tx),
+            pll.clock_in.eq(oscillator.i), ClockSignal("sync").eq(clock), machine.rx.eq(rx.i), tx.o.eq(machine.tx),
         ]
         for number, value in zip(board.leds, (machine.busy, machine.error), strict=True):
             m.submodules[f"led{number}"] = led = io.Buffer("o", platform.request("led", number, dir="-"))
