@@ -79,26 +79,28 @@ def xorshift_block(state: U32, n: int) -> U32:
     return block.reshape(-1, lanes)[:n]
 
 
-def gradient_draws(state: U32, rows: int, cols: int) -> tuple[NDArray[np.int32], NDArray[np.int32], U32]:
+def gradient_draws(state: U32, rows: int, cols: int, group: int | None = None
+                   ) -> tuple[NDArray[np.int32], NDArray[np.int32], U32]:
     """The 24-bit words a gradient of ``rows`` x ``cols`` consumes, placed at their elements.
 
-    Every row of every T x T tile takes two states of every lane, also of lanes beyond the last column: column tiles
-    outer, row tiles inner, rows of a tile from its last valid one to its first. Element (m, n) uses lane n mod T.
+    Every row of every tile takes two states of every lane, also of lanes beyond the last column: column tiles outer,
+    row tiles inner, rows of a tile from its last to its first. Element (m, n) uses lane n mod T. Each ``group`` of rows
+    (all of them, when None) is divided into tiles of T on its own; what is left over makes a shorter one.
 
     Returns
     -------
     r1, r2 : int32[rows, cols] in [0, 2^24)
     state : uint32[T], the generators' new state
     """
-    lanes = state.size
-    tiles = -(-cols // lanes)
+    lanes, group = state.size, group or rows
+    tiles, groups = -(-cols // lanes), rows // group
     block = xorshift_block(state, 2 * rows * tiles)
-    drained = block.reshape(tiles, rows, 2, lanes).transpose(2, 1, 0, 3)
-    placed = np.empty((2, rows, tiles, lanes), np.uint32)
-    whole = rows - rows % lanes
-    full = (2, whole // lanes, lanes, tiles, lanes)
-    placed[:, :whole].reshape(full)[...] = drained[:, :whole].reshape(full)[:, :, ::-1]
-    placed[:, whole:] = drained[:, whole:][:, ::-1]
+    drained = block.reshape(tiles, groups, group, 2, lanes).transpose(3, 1, 2, 0, 4)
+    placed = np.empty((2, groups, group, tiles, lanes), np.uint32)
+    whole = group - group % lanes
+    full = (2, groups, whole // lanes, lanes, tiles, lanes)
+    placed[:, :, :whole].reshape(full)[...] = drained[:, :, :whole].reshape(full)[:, :, :, ::-1]
+    placed[:, :, whole:] = drained[:, :, whole:][:, :, ::-1]
     placed >>= np.uint32(8)
     r1, r2 = placed.view(np.int32).reshape(2, rows, -1)[..., :cols]
     return r1, r2, block[-1].copy()

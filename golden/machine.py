@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from golden import convolution, vector
 from golden import numerics as rules
+from golden.convolution import product
 from golden.host import BusError, HostPort
+from golden.tensor import Tensor, fit, tensor
 from shiftgrad.isa import (
     EXPONENT_MAX,
     EXPONENT_MIN,
@@ -26,7 +28,8 @@ from shiftgrad.isa import (
 
 __all__ = ["BusError", "GoldenMachine", "Tensor", "product"]
 
-FLOAT32_TERMS = 1 << 10  # reductions up to here are exact in float32: 2^10 * 128^2 = 2^24
+ROWS_MAX = 65535
+UNIT_EXPONENT = -14  # of the scalar 1.0 that ADD and ADDB multiply by without SCALAR
 
 
 class Stop(Exception):  # noqa: N818
@@ -35,36 +38,6 @@ class Stop(Exception):  # noqa: N818
     def __init__(self, status: Status) -> None:
         super().__init__(status.name)
         self.status = status
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """An entry of the tensor table as stored; ``history`` holds the entries in use, newest first."""
-
-    id: int
-    memory: int
-    base: int
-    stride: int
-    rows: int
-    cols: int
-    exponent: int
-    count: int
-    history: tuple[int, ...]
-
-    @property
-    def end(self) -> int:
-        """First memory word behind the tensor."""
-        return self.base + self.rows * self.stride
-
-
-def _signed8(word: int, low: int) -> int:
-    return ((word >> low & 0xFF) ^ 0x80) - 0x80
-
-
-def product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int64]:
-    """a[M, K] . b[K, N] of int8, exact: float BLAS keeps every partial sum below its mantissa's range."""
-    kind = np.float32 if a.shape[1] <= FLOAT32_TERMS else np.float64
-    return (a.astype(kind) @ b.astype(kind)).astype(np.int64)
 
 
 class GoldenMachine(HostPort):
@@ -89,16 +62,20 @@ class GoldenMachine(HostPort):
 
     def tensor(self, index: int) -> Tensor:
         """Entry ``index`` of the tensor table as stored, unchecked."""
-        w = self.table[index].tolist()
-        count = w[4] >> 8 & 0xF
-        history = tuple(_signed8(w[5 + i // 4], 8 * (i % 4)) for i in range(min(count, HISTORY)))
-        return Tensor(index, w[2] & 7, w[0] & 0xFFFF, w[0] >> 16, w[1] & 0xFFFF, w[1] >> 16, _signed8(w[4], 0), count,
-                      history)
+        return tensor(index, self.table[index].tolist())
 
     def values(self, tensor: Tensor) -> NDArray[Any]:
         """The mantissas of ``tensor``, [rows, cols], a view."""
         words = self.memories[Memory(tensor.memory).name.lower()][tensor.base:tensor.end]
         return words.reshape(tensor.rows, -1)[:, :tensor.cols]
+
+    def images(self, tensor: Tensor) -> NDArray[Any]:
+        """The mantissas of ``tensor``, [planes, height, width, cols]."""
+        return self.values(tensor).reshape(tensor.image)
+
+    def scalar(self, tensor: Tensor) -> int:
+        """The first element of ``tensor``."""
+        return int(self.values(tensor)[0, 0])
 
     # --- checks -----------------------------------------------------------------------------------
 
@@ -114,23 +91,24 @@ class GoldenMachine(HostPort):
         if opcode == Opcode.HALT:
             raise Stop(Status.HALTED)
         operands = {name: self._operand(field[name], memory) for name, memory in OPERANDS(opcode, flags).items()}
-        self._check_shapes(opcode, flags, operands)
-        if opcode in (Opcode.FWD, Opcode.BWD):
-            dst, a = operands["dst"], operands["a"]
-            if dst.base < a.end and a.base < dst.end:
+        if not fit(opcode, operands, self.config.classes):
+            raise Stop(Status.BAD_SHAPE)
+        dst = operands["dst"]
+        for other in operands.values():
+            if other is not dst and other.memory == dst.memory and dst.base < other.end and other.base < dst.end:
                 raise Stop(Status.OVERLAP)
-        if opcode == Opcode.GRAD:
-            n = field["imm"] + self.lr_shift
-            if not 0 <= n <= LR_MAX:
+        more = {}
+        if opcode in (Opcode.GRAD, Opcode.SUM):
+            more["n"] = field["imm"] + self.lr_shift
+            if not 0 <= more["n"] <= LR_MAX:
                 raise Stop(Status.OVERFLOW)
-            self._grad(flags, n, **operands)
-        else:
-            {Opcode.FWD: self._fwd, Opcode.BWD: self._bwd, Opcode.LOSS: self._loss}[opcode](flags, **operands)
+        getattr(self, f"_{opcode.name.lower()}")(flags, **operands, **more)
 
     def _operand(self, index: int, memory: Memory) -> Tensor:
         if index >= self.config.tensors or (tensor := self.tensor(index)).memory != memory:
             raise Stop(Status.BAD_TENSOR)
-        if not tensor.rows or not tensor.cols or tensor.stride != self.config.stride(tensor.cols):
+        if (not tensor.planes or not tensor.cols or tensor.rows > ROWS_MAX
+                or tensor.stride != self.config.stride(tensor.cols)):
             raise Stop(Status.BAD_SHAPE)
         if tensor.end > self.config.words(memory.name.lower()):
             raise Stop(Status.OUT_OF_RANGE)
@@ -138,59 +116,47 @@ class GoldenMachine(HostPort):
             raise Stop(Status.OVERFLOW)
         return tensor
 
-    def _check_shapes(self, opcode: Opcode, flags: int, operands: dict[str, Tensor]) -> None:
-        shape = {name: (t.rows, t.cols) for name, t in operands.items()}
-        dst, b = shape["dst"], shape["b"]
-        if opcode == Opcode.FWD:
-            a = shape["a"]
-            good = dst == (a[0], b[1]) and a[1] == b[0] and shape.get("c", (1, b[1])) == (1, b[1])
-        elif opcode == Opcode.BWD:
-            a = shape["a"]
-            good = dst == (a[0], b[0]) and a[1] == b[1] and shape.get("c", dst) == dst
-        elif opcode == Opcode.GRAD:
-            a = (b[0], 1) if flags & Flag.ONES else shape["a"]
-            good = dst == shape["c"] == (a[1], b[1]) and a[0] == b[0]
-        else:
-            a = shape["a"]
-            good = dst == a and a[1] <= self.config.classes and b == (1, a[0])
-        if not good:
-            raise Stop(Status.BAD_SHAPE)
+    # --- products ---------------------------------------------------------------------------------
 
-    # --- instructions -----------------------------------------------------------------------------
+    def _with_scalar(self, a: Tensor, d: Tensor | None) -> NDArray[Any]:
+        """Images of operand ``a``, scalar ``d`` added."""
+        images = self.images(a)
+        return rules.with_scalar(images, self.scalar(d), d.exponent - a.exponent) if d else images
 
-    def _fwd(self, flags: int, dst: Tensor, a: Tensor, b: Tensor, c: Tensor | None = None) -> None:
+    def _fwd(self, flags: int, dst: Tensor, a: Tensor, b: Tensor, c: Tensor | None = None,
+             d: Tensor | None = None) -> None:
         e_v = a.exponent + b.exponent
-        acc = product(self.values(a), self.values(b))
+        acc = convolution.forward(self._with_scalar(a, d), self.values(b), b.window)
         bias, e_bias = (self.values(c)[0], c.exponent) if c else (None, 0)
         v = rules.forward_value(acc, e_v, bias=bias, e_bias=e_bias, relu=bool(flags & Flag.RELU))
-        e_t = self._scale(flags, dst, v, e_v)
-        q, self.saturated = rules.requantise(v, e_t - e_v)
-        self._write(dst, q)
-        self._count("FWD_MACS", acc, a.cols)
+        self._nearest(flags, dst, v, e_v)
+        self._count("FWD_MACS", acc.size * b.rows)
 
     def _bwd(self, flags: int, dst: Tensor, a: Tensor, b: Tensor, c: Tensor | None = None) -> None:
-        e_v = a.exponent + b.exponent
-        acc = product(self.values(a), self.values(b).T)
+        acc = convolution.backward(self.images(a), self.values(b), b.window, dst.size)
         v = rules.backward_value(acc, self.values(c) if c else None)
-        e_t = self._scale(flags, dst, v, e_v)
-        q, self.saturated = rules.requantise(v, e_t - e_v)
-        self._write(dst, q)
-        self._count("BWD_MACS", acc, a.cols)
+        self._nearest(flags, dst, v, a.exponent + b.exponent)
+        self._count("BWD_MACS", convolution.backward_macs(dst.planes, dst.size, b.window, dst.cols, a.cols))
 
-    def _grad(self, flags: int, n: int, dst: Tensor, b: Tensor, c: Tensor, a: Tensor | None = None) -> None:
-        e_a = a.exponent if a else 0
-        g = rules.guard_shift(e_a, b.exponent, c.exponent, b.rows)
-        e_v = e_a + b.exponent - g
+    def _grad(self, flags: int, n: int, dst: Tensor, b: Tensor, c: Tensor, a: Tensor | None = None,
+              d: Tensor | None = None) -> None:
         errors = self.values(b)
-        acc = product(self.values(a).T, errors) if a else errors.sum(axis=0, keepdims=True, dtype=np.int64)
-        v = rules.gradient_value(acc, g, self.values(c), c.exponent, e_v)
-        e_t = self._scale(flags, c, v, e_v)
-        r1, r2, self.lfsr[:] = rules.gradient_draws(self.lfsr, dst.rows, dst.cols)
-        m, self.saturated = rules.requantise(v, e_t - e_v, r1)
+        acc = (convolution.gradient(self._with_scalar(a, d), errors, dst.window) if a
+               else errors.sum(axis=0, keepdims=True, dtype=np.int64))
+        e_g = (a.exponent if a else 0) + b.exponent
+        self._step(flags, dst, c, acc, e_g, 16 - (b.rows - 1).bit_length(), n)
+        self._count("GRAD_MACS", acc.size * b.rows)
+
+    def _step(self, flags: int, dst: Tensor, c: Tensor, acc: NDArray[Any], e_g: int, most: int, n: int) -> None:
+        """Momentum ``c`` and parameters ``dst`` from the gradient ``acc`` at exponent ``e_g``; guard at ``most``."""
+        g = rules.guard_shift(e_g, c.exponent, most)
+        v = rules.gradient_value(acc, g, self.values(c), c.exponent, e_g - g)
+        e_t = self._scale(flags, c, v, e_g - g)
+        r1, r2, self.lfsr[:] = rules.gradient_draws(self.lfsr, dst.rows, dst.cols, dst.planes)
+        m, self.saturated = rules.requantise(v, e_t - (e_g - g), r1)
         bound = rules.BOUND8 if dst.memory == Memory.WGT else rules.BOUND16
         self._write(dst, rules.update(self.values(dst), m, dst.exponent + n - e_t, r2, bound=bound))
         self._write(c, m)
-        self._count("GRAD_MACS", acc, b.rows)
 
     def _loss(self, flags: int, dst: Tensor, a: Tensor, b: Tensor) -> None:
         result = rules.loss_rows(self.values(a), a.exponent, self.values(b)[0])
@@ -198,7 +164,61 @@ class GoldenMachine(HostPort):
         self._set_exponent(dst, rules.ERROR_EXPONENT)
         self.loss, self.correct, self.samples = result.loss, result.correct, result.samples
 
+    # --- vector unit ------------------------------------------------------------------------------
+
+    def _add(self, flags: int, dst: Tensor, a: Tensor, b: Tensor | None = None, c: Tensor | None = None,
+             d: Tensor | None = None) -> None:
+        v, e_v = self._scaled(a, d)
+        if c:
+            v += vector.scalar_term(self.scalar(c), c.exponent - e_v)
+        if b:
+            v = rules.sat32(v + rules.align(vector.shortcut(self.images(b), dst.image).reshape(dst.shape),
+                                            b.exponent - e_v))
+        self._nearest(flags, dst, np.maximum(v, 0) if flags & Flag.RELU else v, e_v)
+
+    def _addb(self, flags: int, dst: Tensor, a: Tensor, b: Tensor | None = None, c: Tensor | None = None,
+              d: Tensor | None = None) -> None:
+        v, e_v = self._scaled(a, d)
+        if b:
+            v = rules.sat32(v + rules.align(vector.shortcut_backward(self.images(b), dst.image).reshape(dst.shape),
+                                            b.exponent - e_v))
+        self._nearest(flags, dst, rules.backward_value(v, self.values(c) if c else None), e_v)
+
+    def _scaled(self, a: Tensor, d: Tensor | None) -> tuple[NDArray[np.int64], int]:
+        """Operand ``a`` times scalar ``d``, or 1; and the product's exponent."""
+        factor, e_d = (self.scalar(d), d.exponent) if d else (vector.ONE, UNIT_EXPONENT)
+        return self.values(a).astype(np.int64) * factor, a.exponent + e_d
+
+    def _sum(self, flags: int, n: int, dst: Tensor, b: Tensor, c: Tensor, a: Tensor | None = None) -> None:
+        terms = self.values(b).astype(np.int64)
+        if a:
+            terms = terms * self.values(a)
+        e_g = b.exponent + (a.exponent if a else 0)
+        self._step(flags, dst, c, terms.sum(keepdims=True), e_g, vector.sum_limit(b.rows, b.cols), n)
+
+    def _avg(self, flags: int, dst: Tensor, a: Tensor) -> None:
+        shift = vector.average_shift(a.height * a.width)
+        self._nearest(flags, dst, vector.average(self.images(a)), a.exponent - shift)
+
+    def _avgb(self, flags: int, dst: Tensor, a: Tensor, c: Tensor | None = None) -> None:
+        v = vector.average_backward(self.values(a), dst.image).reshape(dst.shape)
+        shift = vector.average_shift(dst.height * dst.width)
+        self._nearest(flags, dst, rules.backward_value(v, self.values(c) if c else None), a.exponent - shift)
+
+    def _max(self, flags: int, dst: Tensor, a: Tensor) -> None:
+        self._nearest(flags, dst, vector.largest(self.images(a)).reshape(dst.shape), a.exponent)
+
+    def _maxb(self, flags: int, dst: Tensor, a: Tensor, b: Tensor) -> None:
+        v = vector.largest_backward(self.images(a), self.images(b), mask=bool(flags & Flag.MASK))
+        self._nearest(flags, dst, v.reshape(dst.shape), a.exponent)
+
     # --- write-back -------------------------------------------------------------------------------
+
+    def _nearest(self, flags: int, dst: Tensor, v: NDArray[Any], e_v: int) -> None:
+        """Requantise ``v`` at exponent ``e_v`` into ``dst``, rounding to nearest."""
+        e_t = self._scale(flags, dst, v, e_v)
+        q, self.saturated = rules.requantise(v, e_t - e_v)
+        self._write(dst, q)
 
     def _scale(self, flags: int, tensor: Tensor, v: NDArray[Any], e_v: int) -> int:
         """Choose the target exponent of ``tensor``, store it and the history; returns it."""
@@ -223,5 +243,5 @@ class GoldenMachine(HostPort):
         words[:, :tensor.cols] = q
         words[:, tensor.cols:] = 0
 
-    def _count(self, name: str, acc: NDArray[Any], terms: int) -> None:
-        self.counters[name] = self.counters[name] + acc.size * terms & (1 << 48) - 1
+    def _count(self, name: str, macs: int) -> None:
+        self.counters[name] = self.counters[name] + macs & (1 << 48) - 1

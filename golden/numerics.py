@@ -20,8 +20,8 @@ __all__ = [
     "BOUND8", "BOUND16", "ERROR_EXPONENT", "EXP2", "FRACTION", "LOG2", "LOG2E", "LossRows", "REQUANTISE_MIN",
     "UPDATE_MIN", "align", "amax", "backward_value", "clamp_exponent", "default_seeds", "fixed", "forward_value",
     "gradient_draws", "gradient_value", "guard_shift", "leap", "loss_rows", "nearest", "own_exponent", "push_history",
-    "requantise", "round_log2", "sat32", "saturate", "stochastic", "target_exponent", "update", "xorshift_block",
-    "xorshift_step",
+    "requantise", "round_log2", "sat32", "saturate", "stochastic", "target_exponent", "update", "with_scalar",
+    "xorshift_block", "xorshift_step",
 ]
 
 Ints = NDArray[Any]
@@ -124,9 +124,12 @@ def push_history(history: Sequence[int], own: int) -> list[int]:
     return [own, *history][:HISTORY]
 
 
-def guard_shift(e_a: int, e_b: int, e_m: int, k: int) -> int:
-    """Left shift g of a gradient's accumulators so that the momentum's bits survive: 0 to 16 - ceil(log2 k)."""
-    return max(0, min(e_a + e_b - (e_m - 3), 16 - (k - 1).bit_length()))
+def guard_shift(e_g: int, e_m: int, most: int) -> int:
+    """Left shift g of a gradient of exponent ``e_g`` so that the momentum's bits survive: 0 to ``most``.
+
+    ``most`` is 16 - ceil(log2 terms), which keeps |G| * 2^g below 2^30; when it is negative it is g itself.
+    """
+    return min(most, max(0, e_g - (e_m - 3)))
 
 
 # --- what is requantised --------------------------------------------------------------------------
@@ -143,9 +146,18 @@ def backward_value(acc: Ints, mask: Ints | None = None) -> Ints:
 
 
 def gradient_value(acc: Ints, g: int, m: Ints, e_m: int, e_v: int) -> Ints:
-    """beta * m + G at exponent ``e_v`` (guard shift ``g`` already in it), beta = 7/8: 7 m has exponent e_m - 3."""
+    """beta * m + G at exponent ``e_v`` (guard shift ``g`` already in it), beta = 7/8: 7 m has exponent e_m - 3.
+
+    A negative ``g`` (of long scalar sums only) drops bits of G towards minus infinity.
+    """
     v = align(7 * np.asarray(m, np.int64), e_m - 3 - e_v)
-    return sat32(v + (acc << g))
+    return sat32(v + (acc << g if g >= 0 else acc >> -g))
+
+
+def with_scalar(a: Ints, scalar: int, d: int) -> Ints:
+    """int8 ``a`` plus scalar * 2^d (nearest, ties up), both saturated to +-127."""
+    term = int(saturate(align(np.array(scalar), d)))
+    return saturate(a.astype(np.int16) + term).astype(np.int8)
 
 
 def requantise(v: Ints, s: int, r: Ints | None = None) -> tuple[Ints, int]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 __all__ = ["CONFIGS", "MEMORIES", "Config", "ConfigError", "get_config"]
 
 SIZES = (4, 8, 12, 16)
+WORD_BITS = 17  # of a word address
+WINDOW = 1 << 20  # host bytes of a memory
 MEMORIES = ("act", "err", "wgt", "mom", "vec")
 
 
@@ -45,8 +47,7 @@ class Config:
         if self.size not in SIZES:
             raise ConfigError(f"size must be one of {SIZES}, got {self.size!r}")
         for field, low, high in (
-            *((f"{memory}_words", 4, 65536) for memory in MEMORIES[:-1]),
-            ("vec_words", 4, 32768),
+            *((f"{memory}_words", 4, min(1 << WORD_BITS, WINDOW // self.pitch(memory))) for memory in MEMORIES),
             ("program_words", 4, 32768),
             ("tensors", 4, 256),
             ("classes", 2, 256),

@@ -10,8 +10,9 @@ from enum import IntEnum, IntFlag
 
 __all__ = [
     "ADDRESS_BITS", "COUNTERS", "DESCRIPTOR", "DESCRIPTOR_WORDS", "EXPONENT_MAX", "EXPONENT_MIN", "Field", "Flag",
-    "HISTORY", "INSTRUCTION", "INSTRUCTION_BITS", "LEGAL_FLAGS", "LFSR_BASE", "LR_MAX", "MAGIC", "Memory", "OPERANDS",
-    "Opcode", "REGISTERS", "Region", "Register", "Status", "decode", "encode", "pack", "unpack",
+    "HISTORY", "INSTRUCTION", "INSTRUCTION_BITS", "KERNEL_MAX", "LEGAL_FLAGS", "LFSR_BASE", "LR_MAX", "MAGIC", "Memory",
+    "OPERANDS", "OPERAND_NAMES", "Opcode", "PRODUCTS", "REGISTERS", "Region", "Register", "Status", "VECTORS",
+    "decode", "encode", "pack", "unpack",
 ]
 
 
@@ -62,7 +63,8 @@ INSTRUCTION = (
     Field(name="a", low=24, width=8, doc="first operand"),
     Field(name="b", low=32, width=8, doc="second operand"),
     Field(name="c", low=40, width=8, doc="bias, mask or momentum"),
-    Field(name="imm", low=48, width=16, signed=True, doc="learning-rate shift of GRAD"),
+    Field(name="d", low=48, width=8, doc="scalar: added to `a` or multiplied with it"),
+    Field(name="imm", low=56, width=8, signed=True, doc="learning-rate shift of GRAD and SUM"),
 )
 
 
@@ -74,26 +76,44 @@ class Opcode(IntEnum):
     BWD = 0x11
     GRAD = 0x12
     LOSS = 0x20
+    ADD = 0x30
+    ADDB = 0x31
+    SUM = 0x32
+    AVG = 0x33
+    AVGB = 0x34
+    MAX = 0x35
+    MAXB = 0x36
 
 
 class Flag(IntFlag):
     """Instruction modifiers."""
 
-    RELU = 0x01  # FWD: negative results become 0
-    BIAS = 0x02  # FWD: add tensor c to every row
-    MASK = 0x04  # BWD: keep results only where tensor c > 0
+    RELU = 0x01  # FWD, ADD: negative results become 0
+    BIAS = 0x02  # FWD: add tensor c to every row, or to every element when it is 1 x 1; ADD: add scalar c
+    MASK = 0x04  # backward operations: keep results only where tensor c (MAXB: b) > 0
     ONES = 0x08  # GRAD: operand a is one row of ones (exponent 0); dst is a bias
-    DELAYED = 0x10  # FWD, BWD, GRAD: scale from the exponent history when there is one
-    FREEZE = 0x20  # FWD: leave the exponent history as it is (evaluation)
+    DELAYED = 0x10  # scale from the exponent history when there is one
+    FREEZE = 0x20  # forward operations: leave the exponent history as it is (evaluation)
+    SCALAR = 0x40  # FWD, GRAD: scalar d is added to operand a; ADD, ADDB: operand a is multiplied by scalar d
+    PAIR = 0x80  # ADD, ADDB: operand b is added; SUM: products with operand a
 
 
 LEGAL_FLAGS = {
     Opcode.HALT: Flag(0),
-    Opcode.FWD: Flag.RELU | Flag.BIAS | Flag.DELAYED | Flag.FREEZE,
+    Opcode.FWD: Flag.RELU | Flag.BIAS | Flag.DELAYED | Flag.FREEZE | Flag.SCALAR,
     Opcode.BWD: Flag.MASK | Flag.DELAYED,
-    Opcode.GRAD: Flag.ONES | Flag.DELAYED,
+    Opcode.GRAD: Flag.ONES | Flag.DELAYED | Flag.SCALAR,
     Opcode.LOSS: Flag(0),
+    Opcode.ADD: Flag.RELU | Flag.BIAS | Flag.DELAYED | Flag.FREEZE | Flag.SCALAR | Flag.PAIR,
+    Opcode.ADDB: Flag.MASK | Flag.DELAYED | Flag.SCALAR | Flag.PAIR,
+    Opcode.SUM: Flag.DELAYED | Flag.PAIR,
+    Opcode.AVG: Flag.DELAYED | Flag.FREEZE,
+    Opcode.AVGB: Flag.MASK | Flag.DELAYED,
+    Opcode.MAX: Flag.DELAYED | Flag.FREEZE,
+    Opcode.MAXB: Flag.MASK | Flag.DELAYED,
 }
+PRODUCTS = (Opcode.FWD, Opcode.BWD, Opcode.GRAD)  # run on the array
+VECTORS = (Opcode.ADD, Opcode.ADDB, Opcode.SUM, Opcode.AVG, Opcode.AVGB, Opcode.MAX, Opcode.MAXB)  # on the vector unit
 
 
 class Memory(IntEnum):
@@ -106,22 +126,47 @@ class Memory(IntEnum):
     VEC = 4
 
 
-# Operand -> memory it must live in, for (opcode, flags); unused operands are absent. Checked in this order.
+OPERAND_NAMES = ("dst", "a", "b", "c", "d")  # the order they are checked in
+_ALWAYS = {
+    Opcode.HALT: {},
+    Opcode.FWD: {"dst": Memory.ACT, "a": Memory.ACT, "b": Memory.WGT},
+    Opcode.BWD: {"dst": Memory.ERR, "a": Memory.ERR, "b": Memory.WGT},
+    Opcode.GRAD: {"dst": Memory.WGT, "a": Memory.ACT, "b": Memory.ERR, "c": Memory.MOM},
+    Opcode.LOSS: {"dst": Memory.ERR, "a": Memory.ACT, "b": Memory.VEC},
+    Opcode.ADD: {"dst": Memory.ACT, "a": Memory.ACT},
+    Opcode.ADDB: {"dst": Memory.ERR, "a": Memory.ERR},
+    Opcode.SUM: {"dst": Memory.VEC, "b": Memory.ERR, "c": Memory.MOM},
+    Opcode.AVG: {"dst": Memory.ACT, "a": Memory.ACT},
+    Opcode.AVGB: {"dst": Memory.ERR, "a": Memory.ERR},
+    Opcode.MAX: {"dst": Memory.ACT, "a": Memory.ACT},
+    Opcode.MAXB: {"dst": Memory.ERR, "a": Memory.ERR, "b": Memory.ACT},
+}
+# (operation, flag) -> the operand the flag brings in
+_WITH_FLAG = {
+    (Opcode.FWD, Flag.BIAS): {"c": Memory.VEC},
+    (Opcode.FWD, Flag.SCALAR): {"d": Memory.VEC},
+    (Opcode.BWD, Flag.MASK): {"c": Memory.ACT},
+    (Opcode.GRAD, Flag.SCALAR): {"d": Memory.VEC},
+    (Opcode.ADD, Flag.PAIR): {"b": Memory.ACT},
+    (Opcode.ADD, Flag.BIAS): {"c": Memory.VEC},
+    (Opcode.ADD, Flag.SCALAR): {"d": Memory.VEC},
+    (Opcode.ADDB, Flag.PAIR): {"b": Memory.ERR},
+    (Opcode.ADDB, Flag.MASK): {"c": Memory.ACT},
+    (Opcode.ADDB, Flag.SCALAR): {"d": Memory.VEC},
+    (Opcode.SUM, Flag.PAIR): {"a": Memory.ACT},
+    (Opcode.AVGB, Flag.MASK): {"c": Memory.ACT},
+}
+
+
 def OPERANDS(opcode: Opcode, flags: int) -> dict[str, Memory]:  # noqa: N802
     """Operands an instruction uses, in the order they are checked, and the memory each must live in."""
-    if opcode == Opcode.FWD:
-        used = {"dst": Memory.ACT, "a": Memory.ACT, "b": Memory.WGT}
-        return used | ({"c": Memory.VEC} if flags & Flag.BIAS else {})
-    if opcode == Opcode.BWD:
-        used = {"dst": Memory.ERR, "a": Memory.ERR, "b": Memory.WGT}
-        return used | ({"c": Memory.ACT} if flags & Flag.MASK else {})
-    if opcode == Opcode.GRAD and flags & Flag.ONES:
+    if opcode == Opcode.GRAD and flags & Flag.ONES:  # SCALAR has no effect: there is no operand a
         return {"dst": Memory.VEC, "b": Memory.ERR, "c": Memory.MOM}
-    if opcode == Opcode.GRAD:
-        return {"dst": Memory.WGT, "a": Memory.ACT, "b": Memory.ERR, "c": Memory.MOM}
-    if opcode == Opcode.LOSS:
-        return {"dst": Memory.ERR, "a": Memory.ACT, "b": Memory.VEC}
-    return {}
+    used = dict(_ALWAYS[opcode])
+    for (operation, flag), more in _WITH_FLAG.items():
+        if operation == opcode and flags & flag:
+            used |= more
+    return {name: used[name] for name in OPERAND_NAMES if name in used}
 
 
 class Status(IntEnum):
@@ -133,9 +178,9 @@ class Status(IntEnum):
     ILLEGAL_OPCODE = 3
     ILLEGAL_FLAGS = 4  # a flag the operation does not know
     BAD_TENSOR = 5  # id beyond the table, or the tensor lives in another memory than the operand must
-    BAD_SHAPE = 6  # a size of 0, a stride that is not ceil(cols / T), or operands that do not fit together
+    BAD_SHAPE = 6  # a size of 0, over 65,535 rows, a stride that is not ceil(cols / T), operands that do not fit
     OUT_OF_RANGE = 7  # the tensor ends beyond its memory
-    OVERLAP = 8  # the destination overlaps an operand of the same memory
+    OVERLAP = 8  # the destination overlaps another operand in the same memory
     OVERFLOW = 9  # exponent outside [-60, 60] or learning-rate shift outside [0, 63]
     PC_RANGE = 10  # program counter beyond the program memory
 
@@ -146,17 +191,25 @@ HISTORY = 8
 EXPONENT_MIN, EXPONENT_MAX = -60, 60
 LR_MAX = 63
 DESCRIPTOR_WORDS = 8  # 32-bit words from one entry to the next
+KERNEL_MAX = 7
 DESCRIPTOR: tuple[tuple[Field, ...], ...] = (
+    (Field(name="base", low=0, width=20, doc="first memory word"),),
     (
-        Field(name="base", low=0, width=16, doc="first memory word"),
+        Field(name="planes", low=0, width=16, doc="images; of weights, input channels. rows = planes * height * width"),
+        Field(name="cols", low=16, width=16, doc="columns, from 1; column c is in lane c mod T"),
+    ),
+    (
+        Field(name="memory", low=0, width=3, doc="memory code"),
         Field(name="stride", low=16, width=16, doc="memory words a row, ceil(cols / T)"),
     ),
     (
-        Field(name="rows", low=0, width=16, doc="rows, from 1"),
-        Field(name="cols", low=16, width=16, doc="columns, from 1; column c is in lane c mod T"),
+        Field(name="height", low=0, width=8, doc="lines of an image or kernel, less 1"),
+        Field(name="width", low=8, width=8, doc="pixels of a line, less 1"),
+        Field(name="pad_y", low=16, width=3, doc="of weights: lines of zeros above and below an image"),
+        Field(name="pad_x", low=19, width=3, doc="of weights: zeros left and right of a line"),
+        Field(name="step_y", low=22, width=1, doc="of weights: lines from one output to the next, less 1"),
+        Field(name="step_x", low=23, width=1, doc="of weights: pixels from one output to the next, less 1"),
     ),
-    (Field(name="memory", low=0, width=3, doc="memory code"),),
-    (),
     (
         Field(name="exponent", low=0, width=8, signed=True, doc="value = mantissa * 2^exponent"),
         Field(name="count", low=8, width=4, doc="history entries in use, 0 to 8"),
@@ -217,15 +270,17 @@ _BASIC = (
     Register(name="SATURATED", address=0x2C, access="ro", doc="mantissas the last FWD, BWD or GRAD saturated"),
 )
 # 48-bit counters, two registers each (low, high); cleared by CTRL bit 2. Every busy cycle is in exactly one of the
-# first four, and in exactly one of the next six.
+# first five, and in exactly one of the next seven.
 COUNTERS = {
     "FWD_CYCLES": "busy cycles in FWD",
     "BWD_CYCLES": "busy cycles in BWD",
     "GRAD_CYCLES": "busy cycles in GRAD",
+    "VECTOR_CYCLES": "busy cycles in ADD, ADDB, SUM, AVG, AVGB, MAX and MAXB",
     "OTHER_CYCLES": "busy cycles in LOSS, HALT and illegal instructions, and fetching",
     "FEED_CYCLES": "array fed by a write pass",
     "RANGE_CYCLES": "range passes (scale from the tensor's own maximum): fed or waiting",
     "DRAIN_CYCLES": "write pass waits for the previous tile's drain (reductions shorter than T)",
+    "STREAM_CYCLES": "vector unit fed by a write pass",
     "TAIL_CYCLES": "last tile on its way from the array to memory, and exponent bookkeeping",
     "SETUP_CYCLES": "fetch, checks and exponents before the first operand",
     "LOSS_CYCLES": "loss unit",
@@ -251,9 +306,10 @@ REGISTERS = (
 )
 
 
-def encode(opcode: Opcode, *, flags: int = 0, dst: int = 0, a: int = 0, b: int = 0, c: int = 0, imm: int = 0) -> int:
+def encode(opcode: Opcode, *, flags: int = 0, dst: int = 0, a: int = 0, b: int = 0, c: int = 0, d: int = 0,
+           imm: int = 0) -> int:
     """One 64-bit instruction word; ``ValueError`` when a field does not fit."""
-    operands = {"dst": dst, "a": a, "b": b, "c": c}
+    operands = {"dst": dst, "a": a, "b": b, "c": c, "d": d}
     return pack(INSTRUCTION, {"opcode": int(opcode), "flags": int(flags), **operands, "imm": imm})
 
 

@@ -81,7 +81,7 @@ class Builder:
         exponent = int(self.rng.integers(-60, 61) if wild else self.rng.integers(-12, -2))
         own = np.clip(exponent + self.rng.integers(-2, 3, HISTORY), -60, 60)
         self.entries.append(descriptor(
-            base=base, stride=stride, rows=rows, cols=cols, memory=int(memory), exponent=exponent,
+            base=base, stride=stride, planes=rows, cols=cols, memory=int(memory), exponent=exponent,
             count=int(self.rng.choice([0, 0, 1, 3, HISTORY])), **{f"history{i}": int(e) for i, e in enumerate(own)}))
         index = len(self.entries) - 1
         self.shapes.setdefault((memory, rows, cols), []).append(index)

@@ -74,7 +74,7 @@ def product():
     case = random_case(3, CONFIG, length=0)
     shapes = [(Memory.ACT, 3, 5, 9), (Memory.ACT, 40, 5, 6), (Memory.WGT, 0, 6, 9)]
     for index, (memory, base, rows, cols) in enumerate(shapes):
-        case.table[index] = descriptor(memory=memory, base=base, stride=CONFIG.stride(cols), rows=rows, cols=cols)
+        case.table[index] = descriptor(memory=memory, base=base, stride=CONFIG.stride(cols), planes=rows, cols=cols)
     case.program = [encode(Opcode.FWD, dst=0, a=1, b=2), encode(Opcode.HALT)]
     return case
 

@@ -41,7 +41,7 @@ class Bench:
     def tensor(self, memory: Memory, rows: int, cols: int, exponent: int = 0) -> int:
         stride = self.config.stride(cols)
         index, self.count = self.count, self.count + 1
-        self.describe(index, base=self.free[memory], stride=stride, rows=rows, cols=cols, memory=memory,
+        self.describe(index, base=self.free[memory], stride=stride, planes=rows, cols=cols, memory=memory,
                       exponent=exponent)
         self.free[memory] += rows * stride
         return index
@@ -107,24 +107,24 @@ BAD: list[tuple[str, dict[str, Any], dict[str, Any], Status]] = [  # base, chang
     ("grad", dict(dst=6), {}, Status.BAD_TENSOR),
     ("ones", dict(dst=7), {}, Status.BAD_TENSOR),
     ("loss", dict(b=1), {}, Status.BAD_TENSOR),
-    ("fwd", {}, dict(index=0, rows=0), Status.BAD_SHAPE),
+    ("fwd", {}, dict(index=0, planes=0), Status.BAD_SHAPE),
     ("fwd", {}, dict(index=0, cols=0, stride=0), Status.BAD_SHAPE),
     ("fwd", {}, dict(index=0, stride=3), Status.BAD_SHAPE),
-    ("fwd", {}, dict(index=2, rows=7), Status.BAD_SHAPE),
-    ("fwd", {}, dict(index=1, rows=2), Status.BAD_SHAPE),
+    ("fwd", {}, dict(index=2, planes=7), Status.BAD_SHAPE),
+    ("fwd", {}, dict(index=1, planes=2), Status.BAD_SHAPE),
     ("fwd", {}, dict(index=1, cols=6), Status.BAD_SHAPE),
-    ("fwd", {}, dict(index=3, rows=2), Status.BAD_SHAPE),
+    ("fwd", {}, dict(index=3, planes=2), Status.BAD_SHAPE),
     ("fwd", {}, dict(index=3, cols=6), Status.BAD_SHAPE),
     ("bwd", {}, dict(index=4, cols=6), Status.BAD_SHAPE),
-    ("bwd", {}, dict(index=8, rows=2), Status.BAD_SHAPE),
+    ("bwd", {}, dict(index=8, planes=2), Status.BAD_SHAPE),
     ("bwd", {}, dict(index=5, cols=7), Status.BAD_SHAPE),
     ("grad", {}, dict(index=6, cols=7), Status.BAD_SHAPE),
-    ("grad", {}, dict(index=0, rows=4), Status.BAD_SHAPE),
-    ("grad", {}, dict(index=2, rows=5), Status.BAD_SHAPE),
-    ("ones", {}, dict(index=7, rows=2), Status.BAD_SHAPE),
+    ("grad", {}, dict(index=0, planes=4), Status.BAD_SHAPE),
+    ("grad", {}, dict(index=2, planes=5), Status.BAD_SHAPE),
+    ("ones", {}, dict(index=7, planes=2), Status.BAD_SHAPE),
     ("ones", {}, dict(index=3, cols=7), Status.BAD_SHAPE),
     ("loss", {}, dict(index=9, cols=4), Status.BAD_SHAPE),
-    ("loss", {}, dict(index=9, rows=2), Status.BAD_SHAPE),
+    ("loss", {}, dict(index=9, planes=2), Status.BAD_SHAPE),
     ("loss", {}, dict(index=10, cols=6), Status.BAD_SHAPE),
     ("fwd", {}, dict(index=0, base=251), Status.OUT_OF_RANGE),
     ("fwd", {}, dict(index=2, base=65535), Status.OUT_OF_RANGE),
@@ -141,11 +141,11 @@ BAD: list[tuple[str, dict[str, Any], dict[str, Any], Status]] = [  # base, chang
     ("bwd", {}, dict(index=5, base=5), Status.OVERLAP),
     # the first failed check decides
     ("fwd", dict(flags=0x80, dst=99), {}, Status.ILLEGAL_FLAGS),
-    ("fwd", dict(a=99), dict(index=1, rows=0), Status.BAD_SHAPE),
+    ("fwd", dict(a=99), dict(index=1, planes=0), Status.BAD_SHAPE),
     ("fwd", {}, dict(index=0, stride=3, base=65535), Status.BAD_SHAPE),
     ("fwd", {}, dict(index=0, base=65535, exponent=100), Status.OUT_OF_RANGE),
     ("fwd", {}, dict(index=1, base=0, cols=7), Status.BAD_SHAPE),
-    ("grad", dict(imm=64), dict(index=6, rows=5), Status.BAD_SHAPE),
+    ("grad", dict(imm=64), dict(index=6, planes=5), Status.BAD_SHAPE),
 ]
 
 

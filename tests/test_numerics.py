@@ -173,11 +173,12 @@ def test_history_and_target() -> None:
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 31, 32, 33, 65535])
 def test_guard_shift(k: int, rng: np.random.Generator) -> None:
-    room = max(0, 16 - math.ceil(math.log2(k)))
-    assert numerics.guard_shift(60, 60, -60, k) == room
-    assert numerics.guard_shift(-60, -60, 60, k) == 0
+    room = 16 - math.ceil(math.log2(k))
+    assert numerics.guard_shift(120, -60, room) == room
+    assert numerics.guard_shift(-120, 60, room) == 0
+    assert numerics.guard_shift(120, -60, -3) == numerics.guard_shift(-120, 60, -3) == -3
     for e_a, e_b, e_m in rng.integers(-60, 61, (50, 3)).tolist():
-        g = numerics.guard_shift(e_a, e_b, e_m, k)
+        g = numerics.guard_shift(e_a + e_b, e_m, room)
         assert g == clamp(e_a + e_b - e_m + 3, 0, room)
         assert g == 0 or k * 2 ** (14 + g) <= 2**30
 
@@ -202,7 +203,7 @@ def test_gradient_value(values: np.ndarray, rng: np.random.Generator) -> None:
     acc = np.array([*rng.integers(-(2**19), 2**19, 100), 2**19, -(2**19)])
     m = rng.integers(-127, 128, acc.size).astype(np.int8)
     for e_a, e_b, e_m in [(-7, -7, -14), (-7, -7, -9), (-60, -60, 60), (60, 60, -60), (-7, -20, 3)]:
-        g = numerics.guard_shift(e_a, e_b, e_m, 32)
+        g = numerics.guard_shift(e_a + e_b, e_m, 11)
         e_v = e_a + e_b - g
         d = clamp(e_m - 3 - e_v, -31, 31)
         expected = []

@@ -1,0 +1,105 @@
+"""Convolutions on the machine's layout: pixels in rows, channels last; exact integer sums.
+
+A tensor of images is [planes, height, width, channels]. A kernel's weights are [height * width * channels in, channels
+out], taps in line order, the channels of a tap together. A dense layer is a 1 x 1 kernel on images of one pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Window", "backward", "backward_macs", "forward", "gradient", "patches", "product"]
+
+FLOAT32_TERMS = 1 << 10  # reductions up to here are exact in float32: 2^10 * 128^2 = 2^24
+Ints = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How a kernel moves over an image: its size, the steps from one output to the next, zeros around the image."""
+
+    height: int = 1
+    width: int = 1
+    step_y: int = 1
+    step_x: int = 1
+    pad_y: int = 0
+    pad_x: int = 0
+
+    def output(self, height: int, width: int) -> tuple[int, int]:
+        """Lines and pixels a line of the result on an image of ``height`` x ``width``; 0 where the kernel is larger."""
+        return (max(0, (height + 2 * self.pad_y - self.height) // self.step_y + 1),
+                max(0, (width + 2 * self.pad_x - self.width) // self.step_x + 1))
+
+    @property
+    def identity(self) -> bool:
+        """Whether every output sees just its own pixel."""
+        return self == Window()
+
+
+def product(a: Ints, b: Ints) -> NDArray[np.int64]:
+    """a[M, K] . b[K, N] of int8, exact: float BLAS keeps every partial sum below its mantissa's range."""
+    total = np.zeros((a.shape[0], b.shape[1]), np.int64)
+    for start in range(0, a.shape[1], FLOAT32_TERMS):
+        part = slice(start, start + FLOAT32_TERMS)
+        total += (a[:, part].astype(np.float32) @ b[part].astype(np.float32)).astype(np.int64)
+    return total
+
+
+def patches(x: Ints, window: Window) -> Ints:
+    """[outputs, taps * channels]: what each output sees of ``x`` [planes, height, width, channels], zero-padded."""
+    planes, height, width, channels = x.shape
+    if window.identity:
+        return x.reshape(-1, channels)
+    lines, pixels = window.output(height, width)
+    padded = np.pad(x, ((0, 0), (window.pad_y,) * 2, (window.pad_x,) * 2, (0, 0)))
+    p, y, w, c = padded.strides
+    seen = np.lib.stride_tricks.as_strided(
+        padded, (planes, lines, pixels, window.height, window.width, channels),
+        (p, y * window.step_y, w * window.step_x, y, w, c), writeable=False)
+    return seen.reshape(planes * lines * pixels, -1)
+
+
+def forward(x: Ints, weights: Ints, window: Window) -> NDArray[np.int64]:
+    """Outputs [pixels out, channels out] of ``x`` [planes, height, width, channels in]."""
+    return product(patches(x, window), weights)
+
+
+def gradient(x: Ints, errors: Ints, window: Window) -> NDArray[np.int64]:
+    """Sum over all outputs of patch times error, like the weights; ``errors`` [pixels out, channels out]."""
+    return product(patches(x, window).T, errors)
+
+
+def backward(errors: Ints, weights: Ints, window: Window, shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Errors [pixels in, channels in] of an input of ``shape`` (height, width).
+
+    errors : [planes, lines out, pixels out, channels out]
+    """
+    planes, lines, pixels, channels_out = errors.shape
+    shares = product(errors.reshape(-1, channels_out), weights.T)
+    if window.identity:
+        return shares
+    height, width = shape
+    shares = shares.reshape(planes, lines, pixels, window.height, window.width, -1)
+    total = np.zeros((planes, height + 2 * window.pad_y, width + 2 * window.pad_x, shares.shape[-1]), np.int64)
+    for dy in range(window.height):
+        for dx in range(window.width):
+            total[:, dy:dy + lines * window.step_y:window.step_y,
+                  dx:dx + pixels * window.step_x:window.step_x] += shares[:, :, :, dy, dx]
+    inner = total[:, window.pad_y:window.pad_y + height, window.pad_x:window.pad_x + width]
+    return inner.reshape(planes * height * width, -1)
+
+
+def backward_macs(planes: int, shape: tuple[int, int], window: Window, channels_in: int, channels_out: int) -> int:
+    """Multiply-accumulates of :func:`backward` without those of the zeros a step of 2 would insert.
+
+    Input pixels with the same coordinates modulo the steps see the same taps; padding counts as at stride 1.
+    """
+    pairs = 1
+    for size, kernel, step, pad in ((shape[0], window.height, window.step_y, window.pad_y),
+                                    (shape[1], window.width, window.step_x, window.pad_x)):
+        pairs *= sum(len(range(r, size, step)) * len(range((r + pad) % step, kernel, step)) for r in range(step))
+    return planes * pairs * channels_in * channels_out
