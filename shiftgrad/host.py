@@ -14,7 +14,7 @@ from shiftgrad import isa
 from shiftgrad.compiler import PIXEL_EXPONENT
 from shiftgrad.config import MEMORIES, Config
 from shiftgrad.device import ADDRESSES, Device
-from shiftgrad.initialise import generator_seeds, initial_weights
+from shiftgrad.initialise import generator_seeds, initial_vectors, initial_weights
 from shiftgrad.isa import Memory, Region, Status
 from shiftgrad.plan import Plan, Tensor
 
@@ -124,10 +124,10 @@ class Host:
         if state is not None:
             self.restore(state)
             return
-        weights = initial_weights(plan.network, seed)
+        values: dict[str, Array] = {**initial_weights(plan.network, seed), **initial_vectors(plan.network)}
         for tensor in self._stored():
-            zeros = np.zeros((tensor.rows, tensor.cols), np.int16)
-            self.write_tensor(tensor.name, weights[tensor.layer] if tensor.memory == Memory.WGT else zeros)
+            momentum = np.zeros((tensor.rows, tensor.cols), np.int8)
+            self.write_tensor(tensor.name, values.get(tensor.name, momentum))
         self.device.write(isa.LFSR_BASE, generator_seeds(seed, plan.config.size))
 
     def state(self) -> dict[str, Array]:
@@ -196,10 +196,11 @@ class Host:
 
         Parameters
         ----------
-        images : uint8 pixels or int8 mantissas of exponent -7, [n, ...], ``inputs`` elements each, n from 1 to batch
+        images : uint8 pixels or int8 mantissas of exponent -7, [n, ...], ``inputs`` elements each in the order height,
+            width, channel; n from 1 to batch
         labels : [n] classes, from 0
         """
-        batch, inputs = self.plan.batch, self.plan.network.inputs
+        batch, inputs = self.plan.batch, self.plan.network.elements
         count = len(images)
         if not 1 <= count <= batch or len(labels) != count:
             raise ValueError(f"wanted 1 to {batch} images and as many labels, got {count} and {len(labels)}")
@@ -212,7 +213,7 @@ class Host:
         x[:count] = pixels(images).reshape(count, inputs)
         y = np.full((1, batch), IGNORED, np.uint16)
         y[0, :count] = labels
-        self.write_tensor("input", x)
+        self.write_tensor("input", self.plan.packing.apply(x))
         self.write_tensor("labels", y)
 
     def train_step(self, lr_extra: int = 0) -> StepResult:
