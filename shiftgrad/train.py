@@ -20,6 +20,7 @@ from shiftgrad.checkpoint import Checkpoint, CheckpointError
 from shiftgrad.datasets import Dataset, DatasetError
 from shiftgrad.device import Device
 from shiftgrad.host import Host
+from shiftgrad.images import mantissas
 from shiftgrad.isa import DESCRIPTOR_WORDS, LR_MAX, Region
 from shiftgrad.meters import Probe, clear_counters, read_counters
 from shiftgrad.plan import Plan
@@ -221,10 +222,14 @@ class Trainer:
             self._order = (epoch, generator.permutation(len(self.data.labels)))
         return self._order[1][index * self.hyper.batch : (index + 1) * self.hyper.batch]
 
+    def batch_mantissas(self, step: int) -> np.ndarray[Any, Any]:
+        """What the machine sees of :meth:`batch_indices`: int8 by the data set's rule."""
+        return mantissas(self.data.images[self.batch_indices(step)], self.data.centred)
+
     def _train_step(self) -> None:
         chosen = self.batch_indices(self.step)
         extra = self.hyper.lr_extra(self.step, self.steps)
-        self.host.load_batch(self.data.images[chosen], self.data.labels[chosen])
+        self.host.load_batch(self.batch_mantissas(self.step), self.data.labels[chosen])
         sampled = self.step % self.hyper.sample_every == 0 or self.step == self.steps - 1
         saturation: dict[str, float] = {}
         if sampled and self.probe.fits:
@@ -271,7 +276,8 @@ class Trainer:
                 self._halt_if(stop)
                 part = slice(start, min(start + batch, total))
                 share = part.stop - start
-                accuracy, mean = self.host.evaluate(self.data.test_images[part], self.data.test_labels[part])
+                images = mantissas(self.data.test_images[part], self.data.centred)
+                accuracy, mean = self.host.evaluate(images, self.data.test_labels[part])
                 correct, loss = correct + accuracy * share, loss + mean * share
                 if watch:
                     watch.evaluating(self, part.stop, total)

@@ -15,6 +15,7 @@ from shiftgrad.config import get_config
 from shiftgrad.datasets import Dataset, DatasetError
 from shiftgrad.device import GoldenDevice
 from shiftgrad.host import Host
+from shiftgrad.images import mantissas
 from shiftgrad.meters import Probe
 from shiftgrad.models import mlp
 from shiftgrad.plan import Plan
@@ -33,7 +34,7 @@ def blobs(count: int = 22, held: int = 9, seed: int = 7) -> Dataset:
     centres = np.array([[240, 240, 0, 0, 30, 30], [0, 30, 240, 240, 0, 0], [30, 0, 0, 30, 240, 240]])
     images = np.clip(centres[labels] + rng.integers(-30, 31, (count + held, 6)), 0, 255).astype(np.uint8)
     return Dataset(name="blobs", images=images[:count], labels=labels[:count], test_images=images[count:],
-                   test_labels=labels[count:], shape=(2, 3), classes=3)
+                   test_labels=labels[count:], shape=(2, 3, 1), classes=3)
 
 
 def plan(hyper: Hyper = HYPER) -> Plan:
@@ -179,6 +180,41 @@ def test_an_epoch_visits_every_sample_at_most_once() -> None:
     assert not np.array_equal(epochs[0][:4], other.batch_indices(0))
 
 
+def colour() -> Dataset:
+    """:func:`blobs` as 1 x 2 pixels of 3 colours, centred."""
+    return replace(blobs(), shape=(1, 2, 3), centred=True)
+
+
+class Seen:
+    """Collects the input that the device held at every step, and at every evaluation."""
+
+    def __init__(self) -> None:
+        self.steps: list[np.ndarray] = []
+        self.evaluations: list[np.ndarray] = []
+
+    def step(self, t: Trainer) -> None:
+        self.steps.append(t.host.read_tensor("input"))
+
+    def evaluating(self, t: Trainer, done: int, total: int) -> None:
+        self.evaluations.append(t.host.read_tensor("input"))
+
+    def epoch(self, t: Trainer, epoch) -> None:
+        pass
+
+
+@pytest.mark.parametrize("data", [blobs(), colour()], ids=["grey", "centred"])
+def test_the_machine_sees_mantissas_of_the_data_sets_rule(data: Dataset) -> None:
+    t = trainer(data=data)
+    seen = Seen()
+    t.run(max_steps=5, watch=seen)
+    for step, got in enumerate(seen.steps):
+        np.testing.assert_array_equal(got, mantissas(data.images[t.batch_indices(step)], data.centred))
+    for index, got in enumerate(seen.evaluations):
+        wanted = mantissas(data.test_images[4 * index : 4 * index + 4], data.centred)
+        np.testing.assert_array_equal(got[: len(wanted)], wanted)
+    assert len(seen.steps) == 5 and len(seen.evaluations) == 3
+
+
 def test_schedule() -> None:
     hyper = replace(HYPER, drops=(0.5, 0.75))
     assert [hyper.lr_extra(step, 8) for step in range(8)] == [0, 0, 0, 0, 1, 1, 2, 2]
@@ -310,7 +346,8 @@ def test_comparisons_add_up_over_runs(tmp_path: Path) -> None:
 def test_data_that_does_not_fit() -> None:
     with pytest.raises(DatasetError, match="a batch of 4 needs as many samples, got 3"):
         trainer(data=blobs(3))
-    wrong = replace(blobs(), images=np.zeros((22, 4), np.uint8), shape=(2, 2))
+    wrong = replace(blobs(), images=np.zeros((22, 4), np.uint8), test_images=np.zeros((9, 4), np.uint8),
+                    shape=(2, 2, 1))
     with pytest.raises(DatasetError, match="blobs has 4 inputs and 3 classes, mlp-6-5-3 takes 6 and gives 3"):
         trainer(data=wrong)
 
