@@ -25,8 +25,8 @@ def everything() -> dict[str, Any]:
     """Configurations, data sets with their defaults, models, devices and boards."""
     from hw.boards import board_names, get_board
 
-    data = {name: {"inputs": SIZES[name][0], "classes": SIZES[name][1], **DEFAULTS[name],
-                   "hidden": list(HIDDEN[name])} for name in DATASETS}
+    data = {name: {"inputs": SIZES[name][0], "classes": SIZES[name][1], "flip": False, "shift": 0,
+                   **DEFAULTS[name], "hidden": list(HIDDEN[name])} for name in DATASETS}
     boards = {board.name: {"config": board.config, "clock_mhz": board.clock_hz / 1e6}
               for board in map(get_board, board_names())}
     return {"configs": {name: machine(name) for name in CONFIGS}, "datasets": data, "models": ["mlp"],

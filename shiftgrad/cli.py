@@ -126,13 +126,18 @@ def main() -> None:
 @click.option("--batch", type=int, help="Samples a step.  [default: 16 for digits, 32 for mnist]")
 @click.option("--epochs", type=int, help="Passes over the training data.  [default: 15]")
 @click.option("--max-steps", type=click.IntRange(min=0), help="Stop after this many steps in all, then evaluate.")
-@click.option("--lr-shift", type=int, help="The learning rate starts at 2^-N.  [default: 4 for digits, 3 for mnist]")
+@click.option("--lr-shift", type=int, metavar="N",
+              help="The learning rate starts at 2^-N.  [default: 4 for digits, 3 for mnist]")
 @click.option("--lr-drops", type=Numbers(float, "fractions"), metavar="F,F,...",
               help="Fractions of the run after which it is halved, or none.  [default: 0.6,0.85]")
 @click.option("--scale", type=click.Choice(SCALES),
               help="Exponents from each tensor's history, or from its own maximum (two passes).  [default: delayed]")
 @click.option("--seed", type=int, help="Of parameters, rounding, order and division of the data.  [default: 0]")
 @click.option("--eval-every", type=int, metavar="EPOCHS", help="Epochs between held-out evaluations.  [default: 1]")
+@click.option("--flip/--no-flip", default=None,
+              help="Mirror half of the training images, drawn anew each step.  [default: no flip]")
+@click.option("--shift", type=int, metavar="N",
+              help="Move training images by up to N pixels in both directions, drawn anew each step.  [default: 0]")
 @click.option("--device", default="golden", metavar="DEVICE", show_default=True,
               help="golden (NumPy), verilator (the RTL) or serial:PORT (a board).")
 @click.option("--compare/--no-compare", default=None,

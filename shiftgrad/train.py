@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from shiftgrad import checkpoint as checkpoints
+from shiftgrad.augment import augmented
 from shiftgrad.checkpoint import Checkpoint, CheckpointError
 from shiftgrad.datasets import Dataset, DatasetError
 from shiftgrad.device import Device
@@ -135,6 +136,9 @@ class Trainer:
                                f"{plan.network.name} takes {plan.network.inputs} and gives {plan.network.classes}")
         if len(data.labels) < hyper.batch:
             raise DatasetError(f"{data.name}: a batch of {hyper.batch} needs as many samples, got {len(data.labels)}")
+        if hyper.shift >= min(data.shape[:2]):
+            raise HyperError(f"shift must be less than the sides of an image, {data.shape[0]} x {data.shape[1]}, "
+                             f"got {hyper.shift}")
         slowest = max(i.imm for i in plan.instructions) + len(hyper.drops)
         if slowest > LR_MAX:
             raise HyperError(f"lr_shift + round(log2 batch) + halvings must be at most {LR_MAX}, got {slowest}")
@@ -223,8 +227,11 @@ class Trainer:
         return self._order[1][index * self.hyper.batch : (index + 1) * self.hyper.batch]
 
     def batch_mantissas(self, step: int) -> np.ndarray[Any, Any]:
-        """What the machine sees of :meth:`batch_indices`: int8 by the data set's rule."""
-        return mantissas(self.data.images[self.batch_indices(step)], self.data.centred)
+        """What the machine sees of :meth:`batch_indices`: int8, mirrored and shifted as ``hyper`` says."""
+        data, hyper = self.data, self.hyper
+        images = augmented(data.images[self.batch_indices(step)], data.shape, flip=hyper.flip, shift=hyper.shift,
+                           blank=data.blank, seed=hyper.seed, step=step)
+        return mantissas(images, data.centred)
 
     def _train_step(self) -> None:
         chosen = self.batch_indices(self.step)

@@ -18,9 +18,10 @@ from shiftgrad import session
 from shiftgrad.bench import product_plan
 from shiftgrad.cli import main
 from shiftgrad.config import CONFIGS, get_config
+from shiftgrad.datasets import DATASETS
 from shiftgrad.device import GoldenDevice
 from shiftgrad.estimate import estimate
-from shiftgrad.record import PHASES
+from shiftgrad.record import PHASES, Hyper
 
 SMALL = ("train", "--hidden", "12", "--batch", "32", "--epochs", "1")
 
@@ -75,6 +76,15 @@ def test_several_hidden_layers() -> None:
         assert found["network"] == "mlp-64-12-8-10"
     found = json.loads(shiftgrad("train", "--hidden", "none", "--max-steps", 1, "--json").stdout)
     assert found["network"] == "mlp-64-10"
+
+
+@pytest.mark.parametrize("name", list(DATASETS))
+def test_a_data_sets_defaults_fit_together(name: str) -> None:
+    height, width, channels = {"digits": (8, 8, 1), "mnist": (28, 28, 1)}[name]
+    assert session.SIZES[name] == (height * width * channels, 10)
+    Hyper(**session.DEFAULTS[name])
+    found = shiftgrad("estimate", "--dataset", name, "--config", "sim_16x16", "--json")
+    assert found.exit_code == 0, found.stderr
 
 
 def test_report_and_checkpoint(tmp_path: Path) -> None:
@@ -185,6 +195,8 @@ def test_serial_device(monkeypatch: pytest.MonkeyPatch) -> None:
         (("train", "--resume-if-present"), "needs --save"),
         (("train", "--epochs", "1" + 400 * "0"), "epochs must be at most 1,000,000"),
         (("train", "--lr-shift", "58"), "halvings must be at most 63, got 64"),
+        (("train", "--shift", "-1"), "shift must be an integer from 0, got -1"),
+        (("train", "--shift", "8"), "shift must be less than the sides of an image, 8 x 8, got 8"),
         (("estimate", "--clock-mhz", "0"), "0"),
         (("estimate", "--clock-mhz", "nan"), "wanted a frequency, got nan"),
         (("estimate", "--clock-mhz", "inf"), "wanted a frequency, got inf"),
@@ -223,7 +235,9 @@ def test_no_command_is_the_help() -> None:
 
 def test_info() -> None:
     everything = json.loads(shiftgrad("info", "--json").stdout)
-    assert list(everything["configs"]) == list(CONFIGS) and set(everything["datasets"]) == {"digits", "mnist"}
+    assert list(everything["configs"]) == list(CONFIGS) and set(everything["datasets"]) == set(DATASETS)
+    assert {name: (entry["flip"], entry["shift"]) for name, entry in everything["datasets"].items()} == {
+        "digits": (False, 0), "mnist": (False, 0)}
     text = shiftgrad("info").stdout
     assert all(name in text for name in (*CONFIGS, *everything["boards"]))
     one = json.loads(shiftgrad("info", "--config", "sim_4x4", "--json").stdout)

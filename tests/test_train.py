@@ -215,6 +215,31 @@ def test_the_machine_sees_mantissas_of_the_data_sets_rule(data: Dataset) -> None
     assert len(seen.steps) == 5 and len(seen.evaluations) == 3
 
 
+def test_flips_reach_the_training_steps_and_not_the_evaluations() -> None:
+    data = colour()
+    t = trainer(replace(HYPER, flip=True, seed=2), data=data)
+    seen = Seen()
+    t.run(max_steps=5, watch=seen)
+    mirrored = 0
+    for step, got in enumerate(seen.steps):
+        for index, image in zip(t.batch_indices(step), got, strict=True):
+            pixels = mantissas(data.images[index], True).reshape(2, 3)
+            mirrored += (flipped := np.array_equal(image, pixels[::-1].reshape(-1)))
+            assert flipped or np.array_equal(image, pixels.reshape(-1))
+    assert 5 <= mirrored <= 15
+    for index, got in enumerate(seen.evaluations):
+        wanted = mantissas(data.test_images[4 * index : 4 * index + 4], True)
+        np.testing.assert_array_equal(got[: len(wanted)], wanted)
+
+
+@pytest.mark.parametrize("data", [blobs(), replace(blobs(), centred=True)], ids=["grey", "centred"])
+def test_shifts_bring_in_mantissas_of_0(data: Dataset) -> None:
+    t = trainer(replace(HYPER, shift=1), data=replace(data, images=np.full_like(data.images, 250)))
+    seen = Seen()
+    t.run(max_steps=5, watch=seen)
+    assert set(np.unique(seen.steps)) == {0, 122 if data.centred else 125}
+
+
 def test_schedule() -> None:
     hyper = replace(HYPER, drops=(0.5, 0.75))
     assert [hyper.lr_extra(step, 8) for step in range(8)] == [0, 0, 0, 0, 1, 1, 2, 2]
@@ -283,6 +308,22 @@ def test_stopping_leaves_no_trace(tmp_path: Path, at: int, evaluating: bool, sca
     same_history(expected.history, outcome.history)
     assert (outcome.accuracy, outcome.loss) == (expected.accuracy, expected.loss)
     assert outcome.totals.counters == expected.totals.counters and outcome.totals.metered == expected.totals.metered
+
+
+@pytest.mark.parametrize("at", [3, 10])
+def test_stopping_leaves_no_trace_in_flips_and_shifts(tmp_path: Path, at: int) -> None:
+    hyper, data, path, stop = replace(HYPER, flip=True, shift=1), blobs(), tmp_path / "c.npz", Stop()
+    straight = trainer(hyper)
+    expected = straight.run()
+    with pytest.raises(Interrupted):
+        trainer(hyper, save=path).run(watch=StopAt(stop, at), stop=stop)
+    saved = checkpoints.load(path)
+    assert saved.hyper == hyper
+    resumed = trainer(saved.hyper, resume=saved, data=data)
+    same_history(expected.history, resumed.run().history)
+    same_state(straight, resumed)
+    plain = trainer()
+    assert plain.run().history.loss != expected.history.loss
 
 
 def test_stopping_without_a_path() -> None:
@@ -354,10 +395,16 @@ def test_data_that_does_not_fit() -> None:
 
 @pytest.mark.parametrize(
     "bad", [{"batch": 0}, {"epochs": 0}, {"epochs": 10**400}, {"lr_shift": -1}, {"seed": -1}, {"drops": (0.8, 0.6)},
-            {"drops": (1.5,)}, {"eval_every": 0}])
+            {"drops": (1.5,)}, {"eval_every": 0}, {"flip": 1}, {"flip": None}, {"shift": -1}, {"shift": 0.5}])
 def test_hyperparameters_out_of_range(bad: dict) -> None:
     with pytest.raises(HyperError, match=f"{next(iter(bad))} must be"):
         replace(HYPER, **bad)
+
+
+def test_a_shift_as_large_as_an_image() -> None:
+    trainer(replace(HYPER, shift=1))
+    with pytest.raises(HyperError, match="shift must be less than the sides of an image, 2 x 3, got 2"):
+        trainer(replace(HYPER, shift=2))
 
 
 def test_halvings_beyond_the_slowest_rate() -> None:
