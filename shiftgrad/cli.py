@@ -96,7 +96,7 @@ def _flat(ctx: click.Context, param: click.Parameter, value: tuple[tuple[int, ..
 
 hidden_option = click.option(
     "--hidden", type=Numbers(int, "sizes"), metavar="N,N,...", multiple=True, callback=_flat,
-    help="Units of the hidden layers, or none.  [default: 48 for digits, 128 for mnist]")
+    help="Units of the hidden layers, or none.  [default: 48 for digits, 128 for mnist and mnist14]")
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
@@ -123,11 +123,11 @@ def main() -> None:
 @click.option("--dataset", type=click.Choice(list(DATASETS)), help="What to learn.  [default: digits]")
 @click.option("--data-dir", type=PATH, help="Folder of the MNIST IDX files (train-*, t10k-*; gzip or not).")
 @hidden_option
-@click.option("--batch", type=int, help="Samples a step.  [default: 16 for digits, 32 for mnist]")
+@click.option("--batch", type=int, help="Samples a step.  [default: 16 for digits, 32 for the others]")
 @click.option("--epochs", type=int, help="Passes over the training data.  [default: 15]")
 @click.option("--max-steps", type=click.IntRange(min=0), help="Stop after this many steps in all, then evaluate.")
 @click.option("--lr-shift", type=int, metavar="N",
-              help="The learning rate starts at 2^-N.  [default: 4 for digits, 3 for mnist]")
+              help="The learning rate starts at 2^-N.  [default: 4 for digits, 3 for mnist and mnist14]")
 @click.option("--lr-drops", type=Numbers(float, "fractions"), metavar="F,F,...",
               help="Fractions of the run after which it is halved, or none.  [default: 0.6,0.85]")
 @click.option("--scale", type=click.Choice(SCALES),

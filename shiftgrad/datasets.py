@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from shiftgrad.images import Dataset, DatasetError, Images, mantissas
-from shiftgrad.mnist import mnist, read_idx
+from shiftgrad.mnist import mnist, mnist14, read_idx
 
 __all__ = ["DATASETS", "Dataset", "DatasetError", "Images", "load", "mantissas", "read_idx"]
 
@@ -29,7 +29,7 @@ def _digits(data_dir: Path | None, seed: int) -> Dataset:
 
 
 DATASETS: dict[str, Callable[[Path | None, int], Dataset]] = {
-    "digits": _digits, "mnist": mnist,
+    "digits": _digits, "mnist": mnist, "mnist14": mnist14,
 }
 
 
@@ -38,8 +38,8 @@ def load(name: str, data_dir: str | Path | None = None, seed: int = 0) -> Datase
 
     ``digits``
         1,797 of 8 x 8, no file needed, 80 / 20 by ``seed``.
-    ``mnist``
-        28 x 28; IDX files. Both file pairs are used as published; one pair alone is
+    ``mnist``, ``mnist14``
+        28 x 28, or those averaged to 14 x 14; IDX files. Both file pairs are used as published; one pair alone is
         divided by a fixed permutation: ``t10k`` into 8,000 to train and 2,000 held out, ``train`` 5 : 1.
 
     Parameters

@@ -80,7 +80,7 @@ def test_several_hidden_layers() -> None:
 
 @pytest.mark.parametrize("name", list(DATASETS))
 def test_a_data_sets_defaults_fit_together(name: str) -> None:
-    height, width, channels = {"digits": (8, 8, 1), "mnist": (28, 28, 1)}[name]
+    height, width, channels = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "mnist14": (14, 14, 1)}[name]
     assert session.SIZES[name] == (height * width * channels, 10)
     Hyper(**session.DEFAULTS[name])
     found = shiftgrad("estimate", "--dataset", name, "--config", "sim_16x16", "--json")
@@ -237,7 +237,7 @@ def test_info() -> None:
     everything = json.loads(shiftgrad("info", "--json").stdout)
     assert list(everything["configs"]) == list(CONFIGS) and set(everything["datasets"]) == set(DATASETS)
     assert {name: (entry["flip"], entry["shift"]) for name, entry in everything["datasets"].items()} == {
-        "digits": (False, 0), "mnist": (False, 0)}
+        "digits": (False, 0), "mnist": (False, 0), "mnist14": (False, 0)}
     text = shiftgrad("info").stdout
     assert all(name in text for name in (*CONFIGS, *everything["boards"]))
     one = json.loads(shiftgrad("info", "--config", "sim_4x4", "--json").stdout)

@@ -74,6 +74,24 @@ def test_mnist_train_alone_is_divided(tmp_path: Path) -> None:
     assert sorted([*data.images[:, 0], *data.test_images[:, 0]]) == list(range(60))
 
 
+def test_mnist14_averages_the_same_images(tmp_path: Path) -> None:
+    print("seed 4")
+    images = np.random.default_rng(4).integers(0, 256, (20, 28, 28)).astype(np.uint8)
+    images[0, :2, :6] = [[255, 255, 0, 1, 1, 0], [255, 255, 1, 0, 0, 0]]  # 255, a half and a quarter
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx(images))
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(np.arange(20, dtype=np.uint8) % 10))
+    whole, small = load("mnist", tmp_path), load("mnist14", tmp_path)
+    assert (small.name, small.shape, small.inputs, small.classes) == ("mnist14", (14, 14, 1), 196, 10)
+    corners = [whole.images.reshape(-1, 28, 28)[:, y::2, x::2].astype(float) for y in (0, 1) for x in (0, 1)]
+    wanted = np.floor(sum(corners) / 4 + 0.5).reshape(-1, 196)
+    np.testing.assert_array_equal(small.images, wanted)
+    first = np.flatnonzero(np.random.default_rng(0).permutation(20) == 0)[0]
+    assert list(np.vstack([small.images, small.test_images])[first, :3]) == [255, 1, 0]
+    assert len(small.test_images) == 4 and small.test_images.shape[1] == 196
+    np.testing.assert_array_equal(small.labels, whole.labels)
+    np.testing.assert_array_equal(small.test_labels, whole.test_labels)
+
+
 @pytest.mark.parametrize(("part", "least"), [("t10k", 5), ("train", 6)])
 def test_too_few_to_hold_one_out(tmp_path: Path, part: str, least: int) -> None:
     write_part(tmp_path, part, least)
@@ -128,9 +146,9 @@ def test_missing_files(tmp_path: Path, folder: str) -> None:
 
 
 def test_names() -> None:
-    with pytest.raises(DatasetError, match="no data set 'cifar'; there are: digits, mnist"):
+    with pytest.raises(DatasetError, match="no data set 'cifar'; there are: digits, mnist, mnist14"):
         load("cifar")
-    for name in ("mnist",):
+    for name in ("mnist", "mnist14"):
         with pytest.raises(DatasetError, match=f"{name}: wanted --data-dir"):
             load(name)
 
