@@ -45,7 +45,7 @@ def text(facts: dict[str, Any]) -> str:
     for name, entry in facts["datasets"].items():
         hidden = ",".join(map(str, entry["hidden"]))
         lines.append(f"{name:16}{entry['inputs']:8}{entry['classes']:9}  --hidden {hidden} --batch {entry['batch']} "
-                     f"--epochs {entry['epochs']}")
+                     f"--epochs {entry['epochs']}{' --flip' * entry['flip']}")
     lines += ["", f"{'board':16}{'clock':>11}  configuration"]
     lines += [f"{name:16}{entry['clock_mhz']:7.1f} MHz  {entry['config']}" for name, entry in facts["boards"].items()]
     lines += ["", f"models: {', '.join(facts['models'])}", f"devices: {', '.join(facts['devices'])}"]

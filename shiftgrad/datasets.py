@@ -1,4 +1,4 @@
-"""The data sets there are: scikit-learn's digits, and MNIST from its standard IDX files."""
+"""The data sets there are: scikit-learn's digits, MNIST and CIFAR-10 from their standard files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shiftgrad.cifar import cifar10
 from shiftgrad.images import Dataset, DatasetError, Images, mantissas
 from shiftgrad.mnist import mnist, mnist14, read_idx
 
@@ -29,7 +30,7 @@ def _digits(data_dir: Path | None, seed: int) -> Dataset:
 
 
 DATASETS: dict[str, Callable[[Path | None, int], Dataset]] = {
-    "digits": _digits, "mnist": mnist, "mnist14": mnist14,
+    "digits": _digits, "mnist": mnist, "mnist14": mnist14, "cifar10": cifar10,
 }
 
 
@@ -41,6 +42,11 @@ def load(name: str, data_dir: str | Path | None = None, seed: int = 0) -> Datase
     ``mnist``, ``mnist14``
         28 x 28, or those averaged to 14 x 14; IDX files. Both file pairs are used as published; one pair alone is
         divided by a fixed permutation: ``t10k`` into 8,000 to train and 2,000 held out, ``train`` 5 : 1.
+    ``cifar10``
+        32 x 32 in colour, centred; the binary version's ``data_batch_<number>.bin`` or, where there is none, the Python
+        version's ``data_batch_<number>``, in ``data_dir`` itself or in the folder that their archive makes there. Files
+        may hold any number of images. ``test_batch`` beside them is held out; without it, their last tenth. Pickles are
+        read as plain data, nothing in them is executed; protocol 5, newer than these files, is refused.
 
     Parameters
     ----------

@@ -24,14 +24,15 @@ __all__ = ["DEFAULTS", "HIDDEN", "SIZES", "Request", "open_device", "train"]
 
 DEFAULT_CONFIG = "sim_8x8"
 # inputs and classes
-SIZES = {"digits": (64, 10), "mnist": (784, 10), "mnist14": (196, 10)}
+SIZES = {"digits": (64, 10), "mnist": (784, 10), "mnist14": (196, 10), "cifar10": (3072, 10)}
 # what a data set gets when nothing else is asked for
 DEFAULTS: dict[str, dict[str, int]] = {
     "digits": {"batch": 16, "epochs": 15, "lr_shift": 4},
     "mnist": {"batch": 32, "epochs": 15, "lr_shift": 3},
     "mnist14": {"batch": 32, "epochs": 15, "lr_shift": 3},
+    "cifar10": {"batch": 32, "epochs": 8, "lr_shift": 4, "flip": True, "shift": 0},
 }
-HIDDEN = {"digits": (48,), "mnist": (128,), "mnist14": (128,)}
+HIDDEN = {"digits": (48,), "mnist": (128,), "mnist14": (128,), "cifar10": (32,)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -146,9 +146,9 @@ def test_missing_files(tmp_path: Path, folder: str) -> None:
 
 
 def test_names() -> None:
-    with pytest.raises(DatasetError, match="no data set 'cifar'; there are: digits, mnist, mnist14"):
+    with pytest.raises(DatasetError, match="no data set 'cifar'; there are: digits, mnist, mnist14, cifar10"):
         load("cifar")
-    for name in ("mnist", "mnist14"):
+    for name in ("mnist", "mnist14", "cifar10"):
         with pytest.raises(DatasetError, match=f"{name}: wanted --data-dir"):
             load(name)
 
