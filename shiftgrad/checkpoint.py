@@ -102,7 +102,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load(path: Path) -> Checkpoint:
-    """Read a checkpoint.
+    """Read a checkpoint. One from before there were flips and shifts has none of them, which is the default.
 
     Raises
     ------

@@ -14,6 +14,7 @@ from shiftgrad import isa
 from shiftgrad.compiler import PIXEL_EXPONENT
 from shiftgrad.config import MEMORIES, Config
 from shiftgrad.device import ADDRESSES, Device
+from shiftgrad.images import mantissas
 from shiftgrad.initialise import generator_seeds, initial_vectors, initial_weights
 from shiftgrad.isa import Memory, Region, Status
 from shiftgrad.plan import Plan, Tensor
@@ -61,9 +62,9 @@ class StepResult:
 
 
 def pixels(images: Array) -> NDArray[np.int8]:
-    """int8 mantissas of ``images``: uint8 pixels p become p // 2 (exponent -7: 0 to 127/128), int8 stays as it is."""
+    """int8 mantissas of ``images``: uint8 pixels are taken for grey ones, not centred; int8 stays as it is."""
     if images.dtype == np.uint8:
-        return (images >> 1).astype(np.int8)
+        return mantissas(images, centred=False)
     if images.dtype != np.int8:
         raise TypeError(f"images must be uint8 pixels or int8 mantissas (e = {PIXEL_EXPONENT}), got {images.dtype}")
     if images.size and images.min() == -128:
@@ -196,7 +197,7 @@ class Host:
 
         Parameters
         ----------
-        images : uint8 pixels or int8 mantissas of exponent -7, [n, ...], ``inputs`` elements each in the order height,
+        images : [n, ...], uint8 grey pixels or int8 mantissas of exponent -7, ``inputs`` a sample in the order height,
             width, channel; n from 1 to batch
         labels : [n] classes, from 0
         """
