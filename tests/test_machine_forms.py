@@ -249,3 +249,25 @@ def test_the_longest_sum(rows: int, cols: int, good: bool) -> None:
     one = Tensor(0, VEC, 0, 1, 1, 1, 1, 1, Window(), 0, 0, ())
     b = Tensor(1, ERR, 0, 1, rows, 1, 1, cols, Window(), 0, 0, ())
     assert fit(Opcode.SUM, {"dst": one, "b": b, "c": one}, 10) is good
+
+
+@pytest.mark.parametrize(("window", "status"), [
+    (Window(7, 7), None), (Window(8, 1), SHAPE), (Window(1, 8), SHAPE), (Window(2, 2, pad_y=1, pad_x=1), None),
+    (Window(2, 2, pad_y=2), SHAPE), (Window(2, 2, pad_x=2), SHAPE), (Window(1, 1, pad_x=1), SHAPE),
+    (Window(7, 7, pad_y=6, pad_x=6), None), (Window(7, 7, pad_y=7, pad_x=6), SHAPE),
+])
+def test_limits_of_kernel_and_padding(window: Window, status: Status | None) -> None:
+    """Images that fit the window: 7 lines at most, and less padding than that, in all three phases."""
+    bench = Bench(CONFIG, np.random.default_rng(SEED))
+    size, out = (8, 9), window.output(8, 9)
+    images = [bench.tensor(memory, lines * pixels, 1) for memory, (lines, pixels) in (
+        (ACT, size), (ACT, out), (ERR, size), (ERR, out), (WGT, (window.height, window.width)),
+        (MOM, (window.height, window.width)))]
+    x, y, dx, e, w, m = images
+    kernel = window.height, window.width
+    for index, (height, width) in zip(images, (size, out, size, out, kernel, kernel), strict=True):
+        bench.describe(index, planes=1, height=height - 1, width=width - 1)
+    bench.describe(w, pad_y=window.pad_y, pad_x=window.pad_x)
+    for instruction in (encode(Opcode.FWD, dst=y, a=x, b=w), encode(Opcode.BWD, dst=dx, a=e, b=w),
+                        encode(Opcode.GRAD, dst=w, a=x, b=e, c=m, imm=3)):
+        outcome(bench, instruction, status)
