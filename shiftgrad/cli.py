@@ -22,11 +22,12 @@ from shiftgrad.models import NetworkError
 from shiftgrad.recipes import MODELS
 from shiftgrad.record import HyperError
 from shiftgrad.train import Interrupted
+from shiftgrad.weights import WeightsError
 
 __all__ = ["main"]
 
 # the user's to mend, and the machine's or the run's
-USAGE = (ConfigError, DatasetError, NetworkError, CompileError, CheckpointError, HyperError)
+USAGE = (ConfigError, DatasetError, NetworkError, CompileError, CheckpointError, HyperError, WeightsError)
 FAILURE = (DeviceError, MachineError, OSError)
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
 
@@ -162,6 +163,8 @@ def main() -> None:
 @click.option("--save", type=PATH, metavar="FILE", help="Checkpoint: written after evaluations, at the end, on Ctrl-C.")
 @click.option("--resume", type=PATH, metavar="FILE", help="Go on from a checkpoint (and save to it unless --save).")
 @click.option("--resume-if-present", is_flag=True, help="Go on from --save if it holds an unfinished run.")
+@click.option("--init", type=PATH, metavar="FILE",
+              help="Weights to start with, as export writes them: .npz, or a PyTorch state_dict (.pt).")
 @click.option("--report", type=PATH, metavar="DIR", help="Write report.html and result.json there.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @json_option
@@ -177,6 +180,7 @@ def train(as_json: bool, **options: Any) -> int:
       shiftgrad train --model fixup_resnet --dataset cifar10 --data-dir ~/cifar10 --depth 9
       shiftgrad train --device verilator --report build/run --save build/run/checkpoint.npz
       shiftgrad train --resume build/run/checkpoint.npz
+      shiftgrad train --init build/run/weights.npz --lr-shift 7
       shiftgrad train --config sim_16x16 --hidden 64,32 --batch 4 --lr-shift 6 --scale current
       shiftgrad train --device serial:/dev/ttyUSB0 --config ulx3s_85f_8x8
       shiftgrad train --device verilator --max-steps 20 --json | jq .utilization
@@ -185,6 +189,8 @@ def train(as_json: bool, **options: Any) -> int:
 
     if options["resume"] and options["resume_if_present"]:
         raise click.UsageError("--resume and --resume-if-present exclude each other")
+    if options["resume"] and options["init"]:
+        raise click.UsageError("--resume and --init exclude each other: a checkpoint has its weights")
     if options["resume_if_present"] and not options["save"]:
         raise click.UsageError("--resume-if-present needs --save, the file to look for")
     request = session.Request(as_json=as_json, **options)
@@ -214,6 +220,37 @@ def _how_to_resume(request: Any) -> str:
     words += ["--device", request.device] if request.device != "golden" else []
     words += ["--max-steps", str(request.max_steps)] if request.max_steps is not None else []
     return f"go on with: {shlex.join(words)}"
+
+
+@main.command()
+@click.argument("checkpoint", type=PATH)
+@click.option("--out", type=PATH, required=True, metavar="FILE",
+              help="Arrays (.npz) or a PyTorch state_dict (.pt, needs the extra torch).")
+@json_option
+def export(checkpoint: Path, out: Path, as_json: bool) -> None:
+    """Write the weights of a checkpoint as float32, each exactly mantissa x 2^exponent, in PyTorch's layouts.
+
+    shiftgrad.torch_net rebuilds the float network from them; train --init starts from them.
+
+    \b
+    Examples:
+      shiftgrad export build/run/checkpoint.npz --out build/run/weights.npz
+      shiftgrad export build/run/checkpoint.npz --out build/run/weights.pt
+    """
+    from shiftgrad import checkpoint as checkpoints
+    from shiftgrad import weights
+    from shiftgrad.files import check_writable
+
+    saved = checkpoints.load(checkpoint)
+    found = weights.floats(saved.network, saved.state)
+    check_writable(out)
+    weights.write(out, found)
+    if as_json:
+        _print_json({"out": str(out), "network": saved.network.name, "step": saved.step,
+                     "tensors": {name: list(array.shape) for name, array in found.items()}})
+        return
+    click.echo(f"{out}: {saved.network.parameters} parameters of {saved.network.name} after {saved.step} steps, in "
+               f"{len(found)} tensors")
 
 
 @main.command()

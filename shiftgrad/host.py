@@ -115,8 +115,12 @@ class Host:
 
     # --- parameters and state ---------------------------------------------------------------------
 
-    def load(self, seed: int = 0, *, state: Mapping[str, Array] | None = None) -> None:
-        """Write program, tensor table, parameters and generators: fresh ones from ``seed``, or a saved ``state``."""
+    def load(self, seed: int = 0, *, state: Mapping[str, Array] | None = None,
+             parameters: Mapping[str, Array] | None = None) -> None:
+        """Write program, tensor table, parameters and generators: fresh ones from ``seed``, or a saved ``state``.
+
+        ``parameters`` are mantissas by tensor name that a fresh start takes instead of drawn ones.
+        """
         plan = self.plan
         self._lr_extra = None
         program = np.array(plan.program, np.uint64).astype("<u8")
@@ -126,7 +130,8 @@ class Host:
         if state is not None:
             self.restore(state)
             return
-        values: dict[str, Array] = {**initial_weights(plan.network, seed), **initial_vectors(plan.network)}
+        values: dict[str, Array] = {**initial_weights(plan.network, seed), **initial_vectors(plan.network),
+                                    **(parameters or {})}
         for tensor in self._stored():
             momentum = np.zeros((tensor.rows, tensor.cols), np.int8)
             self.write_tensor(tensor.name, values.get(tensor.name, momentum))
@@ -249,6 +254,16 @@ class Host:
             results.append(self._run("evaluate"))
         total = _total(results)
         return total.correct / max(1, total.samples), total.loss
+
+    def predict(self, images: Array) -> NDArray[np.int64]:
+        """The class of every one of ``images``, taken as by :meth:`load_batch`; leaves what :meth:`evaluate` leaves."""
+        logits, found = f"{self.plan.network.layers[-1].name}.out", []
+        for start in range(0, len(images), self.plan.batch):
+            part = images[start : start + self.plan.batch]
+            self.load_batch(part, np.zeros(len(part), np.uint8))
+            self._run("evaluate")
+            found.append(self.read_tensor(logits)[: len(part)].argmax(axis=1))
+        return np.concatenate(found)
 
     # --- inside -----------------------------------------------------------------------------------
 

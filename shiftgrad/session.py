@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from shiftgrad import checkpoint as checkpoints
-from shiftgrad import datasets, report
+from shiftgrad import datasets, report, weights
 from shiftgrad.checkpoint import Checkpoint
 from shiftgrad.compiler import compile_network
 from shiftgrad.config import Config, get_config
@@ -45,6 +46,7 @@ class Request:
     shift: int | None = None
     max_steps: int | None = None
     data_dir: Path | None = None
+    init: Path | None = None
     device: str = "golden"
     compare: bool | None = None
     save: Path | None = None
@@ -131,12 +133,14 @@ def train(request: Request) -> tuple[dict[str, Any], Outcome]:
     job = _resumed(request) or _fresh(request)
     plan = compile_network(job.network, job.config, batch=job.hyper.batch, lr_shift=job.hyper.lr_shift,
                            scale=job.hyper.scale)
+    initial = _initial(request, job.network) if request.init and not job.resume else None
     for path in (request.save_path, request.report and request.report / "report.html"):
         if path:
             check_writable(path)
     device = open_device(request.device, job.config, request.compare, quiet=request.quiet)
     try:
-        trainer = Trainer(device, plan, job.data, job.hyper, resume=job.resume, save=request.save_path)
+        trainer = Trainer(device, plan, job.data, job.hyper, resume=job.resume, save=request.save_path,
+                          initial=initial)
         with stop_on_signals() as stop, watch_for(quiet=request.quiet or request.as_json) as watch:
             outcome = trainer.run(max_steps=request.max_steps, watch=watch, stop=stop)
     finally:
@@ -153,6 +157,16 @@ def _fresh(request: Request) -> _Job:
     data = datasets.load(dataset, request.data_dir, hyper.seed)
     return _Job(network=network_of(dataset, data.shape, data.classes, options), data=data, hyper=hyper, resume=None,
                 config=get_config(request.config or config_of(dataset, options.model)))
+
+
+def _initial(request: Request, network: Network) -> dict[str, Any]:
+    """Mantissas of the weights file; what it lost on the way is said on standard error."""
+    assert request.init
+    found = weights.quantised(network, weights.read(request.init), request.init)
+    if found.saturated and not (request.quiet or request.as_json):
+        print(f"{request.init}: {found.saturated} of {found.total} parameters were out of range and saturated",
+              file=sys.stderr)
+    return found.mantissas
 
 
 def _resumed(request: Request) -> _Job | None:

@@ -6,7 +6,7 @@ import hashlib
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -121,6 +121,7 @@ class Trainer:
     plan, data, hyper : what, on what, how; ``plan`` has ``hyper``'s batch, learning rate and scale
     resume : go on from here instead of fresh parameters
     save : where to write checkpoints: after every evaluation, and when stopped
+    initial : mantissas by tensor name to start with instead of those drawn from the seed
 
     Attributes
     ----------
@@ -130,7 +131,7 @@ class Trainer:
     """
 
     def __init__(self, device: Device, plan: Plan, data: Dataset, hyper: Hyper, *, resume: Checkpoint | None = None,
-                 save: Path | None = None) -> None:
+                 save: Path | None = None, initial: Mapping[str, np.ndarray[Any, Any]] | None = None) -> None:
         if data.inputs != plan.network.inputs or data.classes > plan.network.classes:
             raise DatasetError(f"{data.name} has {data.inputs} inputs and {data.classes} classes, "
                                f"{plan.network.name} takes {plan.network.inputs} and gives {plan.network.classes}")
@@ -151,7 +152,7 @@ class Trainer:
         self.step = self.resumed_from = resume.step if resume else 0
         self.history = resume.history if resume else History()
         self.totals = resume.totals if resume else Totals()
-        self._resume = resume
+        self._resume, self._initial = resume, initial
         self._digest = digest(data)
         self._order: tuple[int, np.ndarray[Any, Any]] = (-1, np.zeros(0, np.int64))
         self._seen = (device.compared_instructions, device.mismatches)
@@ -212,7 +213,7 @@ class Trainer:
             except ValueError as error:
                 raise CheckpointError(f"the checkpoint does not fit the run: {error}") from error
         else:
-            self.host.load(self.hyper.seed)
+            self.host.load(self.hyper.seed, parameters=self._initial)
         if self.probe.fits:
             self.probe.load()
         clear_counters(self.device)
