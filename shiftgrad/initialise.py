@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from shiftgrad.models import Network, Weights
 
-__all__ = ["BIAS_EXPONENT", "MOMENTUM_EXPONENT", "generator_seeds", "initial_vectors", "initial_weights",
-           "weight_exponent"]
+__all__ = ["BIAS_EXPONENT", "MOMENTUM_EXPONENT", "drawn_weights", "generator_seeds", "initial_vectors",
+           "initial_weights", "weight_exponent"]
 
 BIAS_EXPONENT = -14  # of biases and scalars
 # A momentum starts at zero, so its exponent says nothing about its value: it only sets the first gradient's guard
@@ -23,18 +23,21 @@ def weight_exponent(weights: Weights) -> int:
     return math.ceil(math.log2(4 * weights.deviation)) - 7
 
 
-def initial_weights(network: Network, seed: int) -> dict[str, NDArray[np.int8]]:
-    """Mantissas by tensor name: normal / 2^exponent to nearest, saturated to +-127; [fan_in, outputs] int8.
+def drawn_weights(network: Network, seed: int) -> dict[str, NDArray[np.float64]]:
+    """What weights start at before they are int8: standard normals by tensor name, [fan_in, outputs], zeros included.
 
-    A tensor's values depend on the seed, its position and its deviation only, not on the sizes of others.
+    A tensor's values depend on the seed and its position only, not on the sizes of others.
     """
-    found = {}
-    for index, weights in enumerate(network.weights()):
-        values = np.zeros((weights.fan_in, weights.outputs))
-        if not weights.zero:
-            values = np.random.default_rng([seed, index]).normal(0, weights.deviation, values.shape)
-        mantissas = np.rint(np.ldexp(values, -weight_exponent(weights)))
-        found[weights.name] = np.clip(mantissas, -127, 127).astype(np.int8)
+    return {w.name: np.random.default_rng([seed, index]).normal(size=(w.fan_in, w.outputs))
+            for index, w in enumerate(network.weights())}
+
+
+def initial_weights(network: Network, seed: int) -> dict[str, NDArray[np.int8]]:
+    """Mantissas by tensor name: normal / 2^exponent to nearest, saturated to +-127; [fan_in, outputs] int8."""
+    drawn, found = drawn_weights(network, seed), {}
+    for w in network.weights():
+        values = drawn[w.name] * (0 if w.zero else w.deviation)
+        found[w.name] = np.clip(np.rint(np.ldexp(values, -weight_exponent(w))), -127, 127).astype(np.int8)
     return found
 
 

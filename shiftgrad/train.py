@@ -16,10 +16,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from shiftgrad import checkpoint as checkpoints
-from shiftgrad.augment import augmented
 from shiftgrad.checkpoint import Checkpoint, CheckpointError
 from shiftgrad.datasets import Dataset, DatasetError
 from shiftgrad.device import Device
+from shiftgrad.feed import Feed
 from shiftgrad.host import Host
 from shiftgrad.images import mantissas
 from shiftgrad.isa import DESCRIPTOR_WORDS, LR_MAX, Region
@@ -125,6 +125,7 @@ class Trainer:
 
     Attributes
     ----------
+    feed : its mini-batches
     step, steps : training steps done, and of the whole run
     resumed_from : the step it started at
     history, totals : figures so far
@@ -147,14 +148,13 @@ class Trainer:
         self.host = Host(device, plan)
         self.device = device
         self.probe = Probe(self.host)
-        self.steps_per_epoch = len(data.labels) // hyper.batch
-        self.steps = hyper.epochs * self.steps_per_epoch
+        self.feed = Feed(data, hyper)
+        self.steps_per_epoch, self.steps = self.feed.steps_per_epoch, self.feed.steps
         self.step = self.resumed_from = resume.step if resume else 0
         self.history = resume.history if resume else History()
         self.totals = resume.totals if resume else Totals()
         self._resume, self._initial = resume, initial
         self._digest = digest(data)
-        self._order: tuple[int, np.ndarray[Any, Any]] = (-1, np.zeros(0, np.int64))
         self._seen = (device.compared_instructions, device.mismatches)
         self._clock = time.monotonic()
 
@@ -219,25 +219,9 @@ class Trainer:
         clear_counters(self.device)
         self._clock = time.monotonic()
 
-    def batch_indices(self, step: int) -> np.ndarray[Any, Any]:
-        """Training samples of ``step``: a function of the seed and the step alone."""
-        epoch, index = divmod(step, self.steps_per_epoch)
-        if self._order[0] != epoch:
-            generator = np.random.default_rng([self.hyper.seed, epoch])
-            self._order = (epoch, generator.permutation(len(self.data.labels)))
-        return self._order[1][index * self.hyper.batch : (index + 1) * self.hyper.batch]
-
-    def batch_mantissas(self, step: int) -> np.ndarray[Any, Any]:
-        """What the machine sees of :meth:`batch_indices`: int8, mirrored and shifted as ``hyper`` says."""
-        data, hyper = self.data, self.hyper
-        images = augmented(data.images[self.batch_indices(step)], data.shape, flip=hyper.flip, shift=hyper.shift,
-                           blank=data.blank, seed=hyper.seed, step=step)
-        return mantissas(images, data.centred)
-
     def _train_step(self) -> None:
-        chosen = self.batch_indices(self.step)
         extra = self.hyper.lr_extra(self.step, self.steps)
-        self.host.load_batch(self.batch_mantissas(self.step), self.data.labels[chosen])
+        self.host.load_batch(self.feed.mantissas(self.step), self.feed.labels(self.step))
         sampled = self.step % self.hyper.sample_every == 0 or self.step == self.steps - 1
         saturation: dict[str, float] = {}
         if sampled and self.probe.fits:

@@ -172,12 +172,12 @@ def test_a_program_memory_without_room_for_the_probe() -> None:
 
 def test_an_epoch_visits_every_sample_at_most_once() -> None:
     t = trainer()
-    epochs = [np.concatenate([t.batch_indices(5 * e + i) for i in range(5)]) for e in range(3)]
+    epochs = [np.concatenate([t.feed.indices(5 * e + i) for i in range(5)]) for e in range(3)]
     for order in epochs:
         assert len(set(order)) == len(order) == 20 and set(order) <= set(range(22))
     assert not np.array_equal(epochs[0], epochs[1])
     other = trainer(replace(HYPER, seed=1))
-    assert not np.array_equal(epochs[0][:4], other.batch_indices(0))
+    assert not np.array_equal(epochs[0][:4], other.feed.indices(0))
 
 
 def colour() -> Dataset:
@@ -208,7 +208,7 @@ def test_the_machine_sees_mantissas_of_the_data_sets_rule(data: Dataset) -> None
     seen = Seen()
     t.run(max_steps=5, watch=seen)
     for step, got in enumerate(seen.steps):
-        np.testing.assert_array_equal(got, mantissas(data.images[t.batch_indices(step)], data.centred))
+        np.testing.assert_array_equal(got, mantissas(data.images[t.feed.indices(step)], data.centred))
     for index, got in enumerate(seen.evaluations):
         wanted = mantissas(data.test_images[4 * index : 4 * index + 4], data.centred)
         np.testing.assert_array_equal(got[: len(wanted)], wanted)
@@ -222,7 +222,7 @@ def test_flips_reach_the_training_steps_and_not_the_evaluations() -> None:
     t.run(max_steps=5, watch=seen)
     mirrored = 0
     for step, got in enumerate(seen.steps):
-        for index, image in zip(t.batch_indices(step), got, strict=True):
+        for index, image in zip(t.feed.indices(step), got, strict=True):
             pixels = mantissas(data.images[index], True).reshape(2, 3)
             mirrored += (flipped := np.array_equal(image, pixels[::-1].reshape(-1)))
             assert flipped or np.array_equal(image, pixels.reshape(-1))
