@@ -14,10 +14,10 @@ PROGRAMS ?= 2000
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint verilog sim campaign bitstream bench clean distclean
+.PHONY: help install run test lint verilog sim campaign experiments bitstream bench clean distclean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "variables: CONFIG=$(CONFIG) BOARD=$(BOARD) JOBS=$(JOBS) PYTHON=$(PYTHON) PYTEST='tests/test_x.py -k name'"
 
 $(INSTALLED): pyproject.toml
@@ -46,6 +46,12 @@ sim: $(INSTALLED)  ## the cocotb benches: AXI4-Lite pin by pin, pauses crossed
 
 campaign: $(INSTALLED)  ## long: random programs on every size of array, compared after every instruction
 	for size in 4 8 12 16; do $(BIN)/python -m sim.campaign --size $$size --programs $(PROGRAMS) --seed $(SEED) || exit 1; done
+
+experiments: $(INSTALLED)  ## days: int8 beside float over batch sizes; MNIST=DIR CIFAR10=DIR HOURS=H; goes on where it was
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]'
+	$(BIN)/python -m experiments run $(if $(MNIST),--mnist '$(MNIST)') $(if $(CIFAR10),--cifar10 '$(CIFAR10)') \
+		$(if $(HOURS),--hours $(HOURS))
+	$(BIN)/python -m experiments report
 
 bitstream: $(INSTALLED)  ## bitstream and timing report for BOARD
 	$(BIN)/shiftgrad bitstream --board $(BOARD)

@@ -1,0 +1,73 @@
+"""``python -m experiments``: run, report."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import click  # noqa: E402
+
+from experiments import report as reports  # noqa: E402
+from experiments.grid import STUDIES, jobs  # noqa: E402
+from experiments.runner import run as run_jobs  # noqa: E402
+from experiments.store import Store  # noqa: E402
+from shiftgrad.datasets import DatasetError  # noqa: E402
+from shiftgrad.train import Interrupted, stop_on_signals  # noqa: E402
+
+PATH = click.Path(path_type=Path)
+out_option = click.option("--out", type=PATH, default=Path("build/experiments"), show_default=True, metavar="DIR",
+                          help="Folder of the runs' results.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def main() -> None:
+    """Accuracy of int8 training beside float with and without batch normalisation, over batch sizes and depths."""
+
+
+@main.command()
+@out_option
+@click.option("--mnist", type=PATH, metavar="DIR", help="Folder of MNIST's IDX files; without it mnist14 is left out.")
+@click.option("--cifar10", type=PATH, metavar="DIR", help="Folder of CIFAR-10's batches; without it, that is left out.")
+@click.option("--hours", type=click.FloatRange(min=0), metavar="H", help="Stop after so long; run again to go on.")
+@click.option("--only", metavar="PATTERN", default="*", show_default=True,
+              help="Runs whose name matches, such as 'digits-3*' or '*/int8-b1-*'; what tunes them must be done or "
+                   "match too.")
+@click.option("--list", "show", is_flag=True, help="Name the runs, done or not, and start none.")
+def run(out: Path, mnist: Path | None, cifar10: Path | None, hours: float | None, only: str, show: bool) -> None:
+    """Do the runs that are not done yet, the most informative first.
+
+    Every epoch is saved, so Ctrl-C costs at most one; the same command goes on. Needs the extra torch.
+    """
+    store = Store(out)
+    work = [job for study in STUDIES for job in jobs(study) if fnmatch.fnmatch(job.key, only)]
+    if show:
+        for job in work:
+            click.echo(f"{'done' if store.result(job) else '    '} {job.key}")
+        return
+    folders = {name: folder for name, folder in (("mnist14", mnist), ("cifar10", cifar10)) if folder}
+    try:
+        with stop_on_signals() as stop:
+            run_jobs(work, store, folders, stop, hours=hours)
+    except Interrupted as stopped:
+        click.echo(f"\nstopped at step {stopped.step} of {stopped.steps} of a run; the same command goes on", err=True)
+        sys.exit(130)
+    except (DatasetError, LookupError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@out_option
+@click.option("--docs", type=PATH, default=Path("docs/results"), show_default=True, metavar="DIR",
+              help="Where experiments.md, experiments.json and the plots go.")
+def report(out: Path, docs: Path) -> None:
+    """Tables and plots of the runs that are done."""
+    for path in reports.write(Store(out), docs):
+        click.echo(path)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m experiments")

@@ -1,0 +1,148 @@
+"""What is measured: studies, and the jobs they are made of, the most informative first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from shiftgrad.limits import DIMENSION_MAX
+from shiftgrad.models import Network, fixup_resnet
+from shiftgrad.recipes import CLASSES, SHAPES
+from shiftgrad.record import Hyper
+
+__all__ = ["BATCHES", "SEEDS", "STUDIES", "TITLES", "VARIANTS", "Job", "Study", "jobs", "lengthened", "middle_shift"]
+
+VARIANTS = ("fp32_bn", "fp32_fixup", "int8")
+TITLES = {"fp32_bn": "FP32, batch norm", "fp32_fixup": "FP32, Fixup", "int8": "int8, Fixup"}
+BATCHES = (1, 2, 4, 8, 32, 128)
+FIRST = (1, 32, 2, 128, 4, 8)  # order of work
+SEEDS = (0, 1, 2)
+AROUND = (-1, 0, 1)  # learning rates tried, as shifts around the middle one
+TUNE_SEED = 0
+
+
+def middle_shift(batch: int) -> int:
+    """The middle learning rate is 2^-this: 2^-4 from batch 32 up, below that by the batch to the power of 3/4."""
+    return 4 + max(0, round(0.75 * math.log2(32 / batch)))
+
+
+def lengthened(epochs: int, batch: int) -> int:
+    """Twice the epochs at batch 32, four times at 128: a Fixup network needs some hundred steps before it learns."""
+    return epochs * max(1, round(math.sqrt(batch / 8)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A data set, a network and a length, at every batch size and seed.
+
+    Parameters
+    ----------
+    dataset : as ``shiftgrad train`` knows it
+    channels : of the stem and every block
+    epochs, tune_epochs : of a run, and of one that chooses a learning rate; :func:`lengthened` at large batches
+    batches : mini-batch sizes
+    seeds : of initial weights, rounding and the order of samples
+    """
+
+    dataset: str
+    channels: tuple[int, ...]
+    epochs: int
+    tune_epochs: int
+    batches: tuple[int, ...] = BATCHES
+    seeds: tuple[int, ...] = SEEDS
+
+    @property
+    def blocks(self) -> int:
+        """Residual blocks."""
+        return len(self.channels) - 1
+
+    @property
+    def name(self) -> str:
+        """Folder of its results."""
+        return f"{self.dataset}-{self.blocks}blocks-{self.epochs}epochs"
+
+    @property
+    def network(self) -> Network:
+        """The Fixup network; the one with batch normalisation has the same convolutions."""
+        return fixup_resnet(SHAPES[self.dataset], CLASSES, channels=self.channels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One training run.
+
+    Parameters
+    ----------
+    study, variant, batch, seed : what
+    lr_shift : its learning rate is 2^-lr_shift when it is one that chooses; otherwise None, for what was chosen
+    """
+
+    study: Study
+    variant: str
+    batch: int
+    seed: int
+    lr_shift: int | None = None
+
+    @property
+    def tunes(self) -> bool:
+        """Whether it is there to choose a learning rate."""
+        return self.lr_shift is not None
+
+    @property
+    def key(self) -> str:
+        """Path of its result, without the ending."""
+        what = f"tune-{self.variant}-b{self.batch}-lr{self.lr_shift}" if self.tunes else \
+            f"{self.variant}-b{self.batch}-s{self.seed}"
+        return f"{self.study.name}/{what}"
+
+    @property
+    def tuned_by(self) -> str:
+        """The variant whose learning rate it takes: int8 has none of its own."""
+        return "fp32_fixup" if self.variant == "int8" else self.variant
+
+    @property
+    def candidates(self) -> list[Job]:
+        """The jobs that choose its learning rate."""
+        middle = middle_shift(self.batch)
+        return [Job(study=self.study, variant=self.tuned_by, batch=self.batch, seed=TUNE_SEED, lr_shift=middle + d)
+                for d in AROUND]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the machine can count the pixels of a batch."""
+        height, width, _ = self.study.network.input_shape
+        return self.variant != "int8" or self.batch * height * width <= DIMENSION_MAX
+
+    def hyper(self, lr_shift: int) -> Hyper:
+        """How it trains: momentum 7/8, the learning rate a quarter of ``lr_shift``'s for the last 30 %."""
+        epochs = self.study.tune_epochs if self.tunes else self.study.epochs
+        return Hyper(batch=self.batch, epochs=lengthened(epochs, self.batch), lr_shift=lr_shift, seed=self.seed,
+                     drops=(0.7, 0.7), flip=self.study.dataset == "cifar10", sample_every=max(1, 2048 // self.batch))
+
+
+GREY, DEEP_GREY = (8, 8, 16, 16), (8, *(8,) * 3, *(16,) * 3, *(32,) * 3)
+COLOUR, DEEP_COLOUR = (16, 16, 32, 64), (16, *(16,) * 3, *(32,) * 3, *(64,) * 3)
+STUDIES = (
+    Study(dataset="digits", channels=GREY, epochs=15, tune_epochs=15),
+    Study(dataset="mnist14", channels=GREY, epochs=4, tune_epochs=2),
+    Study(dataset="cifar10", channels=COLOUR, epochs=2, tune_epochs=1),
+    Study(dataset="digits", channels=DEEP_GREY, epochs=15, tune_epochs=15),
+    Study(dataset="mnist14", channels=DEEP_GREY, epochs=4, tune_epochs=2),
+    Study(dataset="cifar10", channels=DEEP_COLOUR, epochs=2, tune_epochs=1),
+    Study(dataset="cifar10", channels=COLOUR, epochs=10, tune_epochs=1, batches=(1, 4, 32)),
+    Study(dataset="cifar10", channels=DEEP_COLOUR, epochs=20, tune_epochs=1, batches=(1, 4, 32)),
+)
+
+
+def jobs(study: Study) -> Iterator[Job]:
+    """Every job of ``study`` that fits: one seed at all batch sizes first; each behind those that tune it."""
+    seen = set()
+    for seed in study.seeds:
+        for batch in sorted(study.batches, key=FIRST.index):
+            for variant in VARIANTS:
+                job = Job(study=study, variant=variant, batch=batch, seed=seed)
+                for each in (*job.candidates, job):
+                    if each.key not in seen and job.fits:
+                        seen.add(each.key)
+                        yield each

@@ -1,0 +1,100 @@
+"""docs/results/experiments.md, its numbers as JSON, and the charts: whatever is measured so far."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import plots
+from experiments.grid import STUDIES, TITLES, VARIANTS, Study, jobs
+from experiments.store import Store
+from shiftgrad.files import write_text
+
+__all__ = ["write"]
+
+INTRODUCTION = """# Accuracy over batch sizes: int8 beside float
+
+Measured by
+
+    make experiments MNIST=DIR CIFAR10=DIR
+
+`int8, Fixup` is the golden machine ({config}, scale mode {scale}), which the RTL equals bit for bit: weights,
+activations, errors and momentum int8, no float in the loop. `FP32, Fixup` is the same network with the same initial
+weights in PyTorch, float32 throughout; `FP32, batch norm` has the same convolutions, He's initial weights and batch
+normalisation instead of Fixup's scalars. All three see the same samples in the same order, train by momentum 7/8
+without weight decay, and divide the learning rate by four for the last 30 % of the steps. Epochs are twice as many at
+batch 32 and four times as many at 128: a Fixup network needs some hundred steps before it starts to learn.
+
+Learning rates are powers of two. Both float variants choose the best of three around 2^-4 (batch 32 and more; below
+that it falls with the batch size to the power of 3/4) by one seed's accuracy on an eighth of the training images,
+kept apart for that; int8 takes what `FP32, Fixup` chose and is not tuned. Held-out images choose nothing. Figures are
+held-out accuracies after the last epoch, in per cent: median over the seeds (lowest to highest). Bold: the best median
+of a row.
+"""
+TITLE = {"digits": "scikit-learn's digits", "mnist14": "MNIST at 14 x 14", "cifar10": "CIFAR-10"}
+
+
+def write(store: Store, docs: Path) -> list[Path]:
+    """Write everything into ``docs``; the paths."""
+    written, text, kept = [], "", []
+    for study in STUDIES:
+        results = _results(store, study)
+        if not results:
+            continue
+        kept += results
+        text += f"\n## {_title(study)}\n\n" + _facts(store, study, results) + "\n" + "\n".join(_table(results)) + "\n"
+        for name, plot in (("batch", plots.batch_sizes), ("curves", plots.curves)):
+            written.append(plot(docs / f"experiments-{study.name}-{name}.png", results, _title(study)))
+            text += f"\n![{_title(study)}]({written[-1].name})\n"
+    head = INTRODUCTION.format(config=_first(kept, "config"), scale=_first(kept, "scale"))
+    entries = [{k: v for k, v in r.items() if k != "last_session_seconds"} for r in kept]
+    lines = ",\n".join(json.dumps(entry) for entry in entries)
+    return [write_text(docs / "experiments.md", head + text), write_text(docs / "experiments.json", f"[{lines}]\n"),
+            *written]
+
+
+def _first(results: list[dict[str, Any]], name: str) -> str:
+    return next((r[name] for r in results if name in r), "not run yet")
+
+
+def _results(store: Store, study: Study) -> list[dict[str, Any]]:
+    found = (store.result(job) for job in jobs(study) if not job.tunes)
+    return [result for result in found if result]
+
+
+def _title(study: Study) -> str:
+    return f"{TITLE[study.dataset]}, {study.blocks} blocks, {study.epochs} epochs"
+
+
+def _facts(store: Store, study: Study, results: list[dict[str, Any]]) -> str:
+    wanted = sum(not job.tunes for job in jobs(study))
+    widths = "-".join(map(str, dict.fromkeys(study.channels)))
+    first = results[0]
+    text = (f"{study.blocks} residual blocks of {widths} channels, {study.network.parameters:,} parameters; "
+            f"{first['train_samples']:,} images to train, {first['test_samples']:,} held out. ")
+    text += f"{len(results)} of {wanted} runs are done.\n" if len(results) < wanted else f"{wanted} runs.\n"
+    return text
+
+
+def _table(results: list[dict[str, Any]]) -> Iterator[str]:
+    yield "| batch | " + " | ".join(TITLES[v] for v in VARIANTS) + " | int8 less FP32 Fixup | learning rates |"
+    yield "|" + "---|" * (len(VARIANTS) + 3)
+    for batch in sorted({r["batch"] for r in results}):
+        of = {v: [r for r in results if (r["variant"], r["batch"]) == (v, batch)] for v in VARIANTS}
+        median = {v: 100 * float(np.median([r["accuracy"] for r in runs])) for v, runs in of.items() if runs}
+        cells = [_cell(of[v], median.get(v), best=median.get(v) == max(median.values())) for v in VARIANTS]
+        less = f"{median['int8'] - median['fp32_fixup']:+.2f}" if {"int8", "fp32_fixup"} <= median.keys() else ""
+        rates = ", ".join(f"2^-{of[v][0]['lr_shift']}" for v in VARIANTS[:2] if of[v])
+        yield f"| {batch} | " + " | ".join(cells) + f" | {less} | {rates} |"
+
+
+def _cell(runs: list[dict[str, Any]], median: float | None, *, best: bool) -> str:
+    if median is None:
+        return ""
+    values = [100 * r["accuracy"] for r in runs]
+    shown = f"**{median:.2f}**" if best else f"{median:.2f}"
+    return f"{shown} ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else f"{shown} (one seed)"

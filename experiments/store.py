@@ -1,0 +1,58 @@
+"""Results on disk: one JSON file a job, and the checkpoint of one that is not done."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from experiments.grid import Job
+from shiftgrad.files import write_bytes, write_text
+
+__all__ = ["Store", "write_whole"]
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """What ``write`` puts into a file, whole or not there."""
+    buffer = io.BytesIO()
+    write(buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+class Store:
+    """The folder of all results."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def result_path(self, job: Job) -> Path:
+        """Its result."""
+        return self.folder / f"{job.key}.json"
+
+    def checkpoint_path(self, job: Job) -> Path:
+        """Its state while it is not done."""
+        return self.folder / f"{job.key}.{'npz' if job.variant == 'int8' else 'pt'}"
+
+    def result(self, job: Job) -> dict[str, Any] | None:
+        """What it found; None when it is not done."""
+        path = self.result_path(job)
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def finish(self, job: Job, result: dict[str, Any]) -> None:
+        """Keep ``result``; the checkpoint goes."""
+        write_text(self.result_path(job), json.dumps(result, indent=1) + "\n")
+        self.checkpoint_path(job).unlink(missing_ok=True)
+
+    def lr_shift(self, job: Job) -> int:
+        """The learning rate of ``job``: its own, or the best of its candidates, the smallest among equals."""
+        if job.lr_shift is not None:
+            return job.lr_shift
+        found = [(self.result(each), each) for each in job.candidates]
+        missing = [each.key for result, each in found if result is None]
+        if missing:
+            raise LookupError(f"{job.key} takes the best learning rate of {', '.join(missing)}: not measured yet")
+        best = max(found, key=lambda pair: (pair[0]["accuracy"], pair[1].lr_shift) if pair[0] else (0, 0))
+        assert best[1].lr_shift is not None
+        return best[1].lr_shift
