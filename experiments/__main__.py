@@ -1,10 +1,12 @@
-"""``python -m experiments``: run, report."""
+"""``python -m experiments``: run, report, exponents, isometry."""
 
 from __future__ import annotations
 
 import fnmatch
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,10 +14,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import click  # noqa: E402
 
 from experiments import report as reports  # noqa: E402
-from experiments.grid import STUDIES, jobs  # noqa: E402
+from experiments.grid import STUDIES, Job, Study, middle_shift, queue  # noqa: E402
 from experiments.runner import run as run_jobs  # noqa: E402
 from experiments.store import Store  # noqa: E402
-from shiftgrad.datasets import DatasetError  # noqa: E402
+from shiftgrad.datasets import DatasetError, load  # noqa: E402
 from shiftgrad.train import Interrupted, stop_on_signals  # noqa: E402
 
 PATH = click.Path(path_type=Path)
@@ -43,7 +45,7 @@ def run(out: Path, mnist: Path | None, cifar10: Path | None, hours: float | None
     Every epoch is saved, so Ctrl-C costs at most one; the same command goes on. Needs the extra torch.
     """
     store = Store(out)
-    work = [job for study in STUDIES for job in jobs(study) if fnmatch.fnmatch(job.key, only)]
+    work = [job for job in queue() if fnmatch.fnmatch(job.key, only)]
     if show:
         for job in work:
             click.echo(f"{'done' if store.result(job) else '    '} {job.key}")
@@ -66,6 +68,55 @@ def run(out: Path, mnist: Path | None, cifar10: Path | None, hours: float | None
 def report(out: Path, docs: Path) -> None:
     """Tables and plots of the runs that are done."""
     for path in reports.write(Store(out), docs):
+        click.echo(path)
+
+
+def study_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A study, a batch size and a seed."""
+    for option in (
+        click.option("--docs", type=PATH, default=Path("docs/results"), show_default=True, metavar="DIR",
+                     help="Where the files go."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Of weights, rounding and order."),
+        click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Samples a step."),
+        click.option("--blocks", type=click.Choice(["3", "9"]), default="3", show_default=True, help="Depth."),
+        click.option("--data-dir", type=PATH, metavar="DIR", help="Folder of the data set's files."),
+        click.option("--dataset", type=click.Choice(["digits", "mnist14", "cifar10"]), default="digits",
+                     show_default=True, help="What to learn."),
+    ):
+        command = option(command)
+    return command
+
+
+def _study(dataset: str, blocks: str) -> Study:
+    return next(study for study in STUDIES if (study.dataset, study.blocks) == (dataset, int(blocks)))
+
+
+@main.command()
+@study_options
+@click.option("--lr-shift", type=int, metavar="N", help="Learning rate 2^-N.  [default: the middle one of run]")
+@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Instead of those of run.")
+def exponents(dataset: str, data_dir: Path | None, blocks: str, batch: int, seed: int, docs: Path,
+              lr_shift: int | None, epochs: int | None) -> None:
+    """Train int8 and log exponents, saturation and underflow of every tensor: table, chart, JSON."""
+    from experiments import exponents as logs
+
+    study = _study(dataset, blocks)
+    hyper = Job(study=study, variant="int8", batch=batch, seed=seed).hyper(
+        middle_shift(batch) if lr_shift is None else lr_shift)
+    with stop_on_signals() as stop:
+        found = logs.record(study, load(dataset, data_dir), replace(hyper, epochs=epochs or hyper.epochs), stop)
+    for path in logs.write(found, docs):
+        click.echo(path)
+
+
+@main.command()
+@study_options
+def isometry(dataset: str, data_dir: Path | None, blocks: str, batch: int, seed: int, docs: Path) -> None:
+    """Norms of activations and errors by block before the first step, int8 beside float: chart, JSON."""
+    from experiments import isometry as norms
+
+    found = norms.measure(_study(dataset, blocks).network, load(dataset, data_dir), batch=batch, seed=seed)
+    for path in norms.write(found, docs):
         click.echo(path)
 
 

@@ -24,7 +24,7 @@ from shiftgrad.torch_net import FixupBlock, FloatNet, inputs
 from shiftgrad.train import Interrupted, Stop
 from shiftgrad.weights import floats
 
-__all__ = ["batch_norm_net", "fixup_net", "train"]
+__all__ = ["batch_norm_net", "fixup_net", "he_net", "train"]
 
 MOMENTUM = 7 / 8
 TEST_BATCH = 256
@@ -72,10 +72,16 @@ def fixup_net(network: Network, seed: int) -> FloatNet:
     return net
 
 
-def batch_norm_net(network: Network, seed: int) -> FloatNet:
-    """The convolutions of ``network`` at He's deviation, each followed by batch normalisation, without scalars."""
+def he_net(network: Network, seed: int) -> FloatNet:
+    """``network`` with every convolution at He's deviation instead of Fixup's."""
     net = FloatNet(network)
     net.load_weights(dict(floats(network, _values(network, seed, fixup=False))))
+    return net
+
+
+def batch_norm_net(network: Network, seed: int) -> FloatNet:
+    """The convolutions of ``network`` at He's deviation, each followed by batch normalisation, without scalars."""
+    net = he_net(network, seed)
     for layer in network.layers:
         module = net.get_submodule(layer.name)
         if isinstance(layer, Block):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from shiftgrad.limits import DIMENSION_MAX
@@ -11,7 +11,8 @@ from shiftgrad.models import Network, fixup_resnet
 from shiftgrad.recipes import CLASSES, SHAPES
 from shiftgrad.record import Hyper
 
-__all__ = ["BATCHES", "SEEDS", "STUDIES", "TITLES", "VARIANTS", "Job", "Study", "jobs", "lengthened", "middle_shift"]
+__all__ = ["BATCHES", "SEEDS", "STUDIES", "TITLES", "VARIANTS", "Job", "Study", "jobs", "lengthened", "middle_shift",
+           "queue"]
 
 VARIANTS = ("fp32_bn", "fp32_fixup", "int8")
 TITLES = {"fp32_bn": "FP32, batch norm", "fp32_fixup": "FP32, Fixup", "int8": "int8, Fixup"}
@@ -133,12 +134,28 @@ STUDIES = (
     Study(dataset="cifar10", channels=COLOUR, epochs=10, tune_epochs=1, batches=(1, 4, 32)),
     Study(dataset="cifar10", channels=DEEP_COLOUR, epochs=20, tune_epochs=1, batches=(1, 4, 32)),
 )
+SHORT = 6  # of them; the others follow when all of these are done
 
 
-def jobs(study: Study) -> Iterator[Job]:
-    """Every job of ``study`` that fits: one seed at all batch sizes first; each behind those that tune it."""
+def queue() -> Iterator[Job]:
+    """Every job of every study: the first study, then one seed of the other short ones, their other seeds, long ones.
+
+    A job that tunes comes before those it tunes.
+    """
     seen = set()
-    for seed in study.seeds:
+    short, long = STUDIES[:SHORT], STUDIES[SHORT:]
+    order = [(short[0], s) for s in SEEDS] + [(study, s) for s in SEEDS for study in short[1:]]
+    for study, seed in order + [(study, s) for study in long for s in SEEDS]:
+        for job in jobs(study, (seed,)):
+            if job.key not in seen:
+                seen.add(job.key)
+                yield job
+
+
+def jobs(study: Study, seeds: Iterable[int] | None = None) -> Iterator[Job]:
+    """Every job of ``study`` (or of some ``seeds``) that fits: a seed at all batch sizes, each behind what tunes it."""
+    seen = set()
+    for seed in study.seeds if seeds is None else seeds:
         for batch in sorted(study.batches, key=FIRST.index):
             for variant in VARIANTS:
                 job = Job(study=study, variant=variant, batch=batch, seed=seed)

@@ -36,6 +36,15 @@ def test_every_job_comes_once_behind_those_that_tune_it() -> None:
     assert len({study.name for study in grid.STUDIES}) == len(grid.STUDIES)
 
 
+def test_the_queue_has_every_job_once_and_the_first_study_first() -> None:
+    keys = [job.key for job in grid.queue()]
+    assert len(keys) == len(set(keys))
+    assert set(keys) == {job.key for study in grid.STUDIES for job in grid.jobs(study)}
+    first = [job.key for job in grid.jobs(grid.STUDIES[0])]
+    assert keys[: len(first)] == first
+    assert keys.index(f"{grid.STUDIES[5].name}/int8-b1-s0") < keys.index(f"{grid.STUDIES[1].name}/int8-b1-s1")
+
+
 def test_rates_and_lengths_by_batch() -> None:
     assert [grid.middle_shift(b) for b in grid.BATCHES] == [8, 7, 6, 6, 4, 4]
     assert [grid.lengthened(3, b) for b in grid.BATCHES] == [3, 3, 3, 3, 6, 12]
