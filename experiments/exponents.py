@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from experiments.grid import Study
@@ -27,7 +28,7 @@ from shiftgrad.train import Stop, Trainer
 
 __all__ = ["record", "write"]
 
-SAMPLES = 150  # of a run
+SAMPLES = 80  # of a run
 QUANTITIES = {"exponent": "exponent e, value = q 2^e", "saturated": "saturated, % of all mantissas",
               "lost": "underflow, % of the non-zero sums"}
 
@@ -50,10 +51,10 @@ class _Watch:
             for name, entry in machine.by_name(trainer.plan).items():
                 for quantity in QUANTITIES:
                     series = self.log.setdefault(name, {q: [] for q in QUANTITIES})
-                    series[quantity].append(round(getattr(entry, quantity), 5))
+                    series[quantity].append(round(getattr(entry, quantity), 4))
             for tensor in trainer.plan.tensors:
                 if tensor.id in machine.moved:
-                    self.moved.setdefault(tensor.name, []).append(round(machine.moved[tensor.id], 5))
+                    self.moved.setdefault(tensor.name, []).append(round(machine.moved[tensor.id], 4))
         machine.observing = trainer.step % self.every == 0
 
     def evaluating(self, trainer: Trainer, done: int, total: int) -> None:
@@ -82,31 +83,36 @@ def record(study: Study, data: Dataset, hyper: Hyper, stop: Stop) -> dict[str, A
 def write(found: dict[str, Any], docs: Path) -> list[Path]:
     """JSON, charts and table of what :func:`record` returned."""
     name = f"exponents-{found['dataset']}-{found['blocks']}blocks-b{found['batch']}"
-    picture = draw(docs / f"{name}.png", lambda axes: _paint(axes, found), rows=3, columns=3, width=14.5, height=9.5)
+    picture = draw(docs / f"{name}.png", lambda axes: _paint(axes, found), rows=3, columns=3, width=14, height=9.5)
     text = "\n".join(_table(found, picture)) + "\n"
     return [write_text(docs / f"{name}.json", json.dumps(found) + "\n"), write_text(docs / f"{name}.md", text), picture]
 
 
 def _paint(axes: list[Axes], found: dict[str, Any]) -> None:
-    """A row a phase, a column a quantity, a line a tensor, from dark (first layer) to light; weights' momenta."""
+    """A row a phase, a column a quantity, a line a tensor in the colour of its layer; momenta of weights only."""
+    layers = list(dict.fromkeys(_layer(name) for name in found["tensors"]))
+    shades = dict(zip(layers, mpl.colormaps["viridis"](np.linspace(0, 0.92, len(layers))), strict=True))
     for row, phase in enumerate(PHASES.values()):
-        names = [n for n, p in found["phases"].items() if p == phase]
-        names = [n for n in names if phase != "gradient" or n.endswith(".momentum")]  # weights only
-        shades = mpl.colormaps["viridis"](np.linspace(0, 0.92, len(names)))
+        names = [n for n, p in found["phases"].items() if p == phase and not n.endswith("_momentum")]
         for column, (quantity, label) in enumerate(QUANTITIES.items()):
             panel = axes[3 * row + column]
-            for shade, name in zip(shades, names, strict=True):
+            for name in names:
                 values = np.array(found["tensors"][name][quantity], float)
                 if quantity == "exponent":
-                    panel.step(found["steps"], values, where="post", color=shade, linewidth=1.2)
+                    panel.step(found["steps"], values, where="post", color=shades[_layer(name)], linewidth=1.1)
                 else:
-                    panel.plot(found["steps"], 100 * _smooth(values), color=shade, linewidth=1.2, label=name)
+                    panel.plot(found["steps"], 100 * _smooth(values), color=shades[_layer(name)], linewidth=1.1)
             panel.set(title=phase if not column else "", xlabel="step", ylabel=label)
             if quantity == "exponent":
                 panel.yaxis.set_major_locator(MaxNLocator(integer=True))
             else:
                 panel.set_ylim(bottom=0)
-        axes[3 * row + 2].legend(loc="upper left", bbox_to_anchor=(1.01, 1.03), fontsize=6, borderaxespad=0)
+    lines = [Line2D([], [], color=shade, label=layer) for layer, shade in shades.items()]
+    axes[2].legend(handles=lines, loc="upper left", bbox_to_anchor=(1.01, 1.03), borderaxespad=0)
+
+
+def _layer(tensor: str) -> str:
+    return tensor.split(".")[0]
 
 
 def _smooth(values: np.ndarray[Any, Any], width: int = 9) -> np.ndarray[Any, Any]:
@@ -128,7 +134,7 @@ def _table(found: dict[str, Any], picture: Path) -> Iterator[str]:
            "than zero below half a step; activations and errors lose those, momenta keep them on average by "
            "stochastic rounding. Moved: share of a parameter's elements that a step changes. Means over the run.")
     yield ""
-    yield f"![a line a tensor, from dark (first layer) to light (last)]({picture.name})"
+    yield f"![a line a tensor, in the colour of its layer]({picture.name})"
     yield ""
     yield "| tensor | phase | exponent, first | lowest | highest | last | saturated, % | underflow, % | moved, % |"
     yield "|---|---|---|---|---|---|---|---|---|"
