@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from golden.convolution import Window
-from shiftgrad.isa import HISTORY, KERNEL_MAX, Opcode
+from shiftgrad.isa import HISTORY, KERNEL_MAX, SUM_BITS_MAX, Opcode
 
 __all__ = ["Tensor", "fit", "tensor"]
-
-SUM_BITS_MAX = 24  # ceil(log2 rows) + ceil(log2 cols) of the longest SUM
 
 
 @dataclass(frozen=True)

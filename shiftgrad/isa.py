@@ -11,7 +11,8 @@ from enum import IntEnum, IntFlag
 __all__ = [
     "ADDRESS_BITS", "COUNTERS", "DESCRIPTOR", "DESCRIPTOR_WORDS", "EXPONENT_MAX", "EXPONENT_MIN", "Field", "Flag",
     "HISTORY", "INSTRUCTION", "INSTRUCTION_BITS", "KERNEL_MAX", "LEGAL_FLAGS", "LFSR_BASE", "LR_MAX", "MAGIC", "Memory",
-    "OPERANDS", "OPERAND_NAMES", "Opcode", "PRODUCTS", "REGISTERS", "Region", "Register", "Status", "VECTORS",
+    "OPERANDS", "OPERAND_NAMES", "Opcode", "PRODUCTS", "REGISTERS", "Region", "Register", "SUM_BITS_MAX",
+    "Status", "VECTORS",
     "decode", "encode", "pack", "unpack",
 ]
 
@@ -192,6 +193,7 @@ EXPONENT_MIN, EXPONENT_MAX = -60, 60
 LR_MAX = 63
 DESCRIPTOR_WORDS = 8  # 32-bit words from one entry to the next
 KERNEL_MAX = 7
+SUM_BITS_MAX = 24  # ceil(log2 rows) + ceil(log2 cols) of the longest SUM
 DESCRIPTOR: tuple[tuple[Field, ...], ...] = (
     (Field(name="base", low=0, width=20, doc="first memory word"),),
     (
