@@ -70,8 +70,7 @@ class VectorUnit(wiring.Component):
     x_en, x_addr : Out            read root of the first stream: a; SUM and MAXB: b
     y_en, y_addr : Out            read root of the second: b of ADD and ADDB, a of SUM and MAXB. ADD and ADDB never read
                                   both streams in the same cycle
-    x, y : In                     signed(8) lanes of the memories read, as skewed memories give them; ``y`` must keep its
-                                  value until the next word of its stream
+    x, y : In                     signed(8) lanes of the memories read, as skewed memories give them
     token, offset, lanes : Out    as a DrainController's
     acc : Out                     signed(32) lanes
     op2 : Out                     signed(8) lanes: b of ADD and ADDB, 0 where b has no element; 0 without ``pair``
