@@ -1,6 +1,6 @@
 """The whole machine behind a host bus."""
 
-from amaranth.hdl import Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -51,8 +51,7 @@ class Core(wiring.Component):
         m.submodules.drain = drain = DrainController(size=size, delay=delay)
         m.submodules.post = post = PostProcessor(size=size)
         m.submodules.range = range_unit = RangeUnit(lanes=size)
-        loss = LossUnit(lanes=size, classes=config.classes, read_latency=READ_LATENCY)
-        m.submodules.loss = ResetInserter(host.abort)(loss)
+        m.submodules.loss = loss = LossUnit(lanes=size, classes=config.classes, read_latency=READ_LATENCY)
         m.submodules.counters = counters = PerformanceCounters(size=size)
         memories = {
             name: SkewedMemory(lanes=size, depth=config.words(name), width=8 * config.lane_bytes(name))
@@ -186,6 +185,7 @@ class Core(wiring.Component):
         # loss
         m.d.comb += [
             loss.start.eq(sequencer.loss_start),
+            loss.abort.eq(host.abort),
             loss.rows.eq(a.entry.rows),
             loss.cols.eq(a.entry.cols),
             loss.exponent.eq(a.entry.scale.exponent),

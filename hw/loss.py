@@ -1,6 +1,6 @@
 """The loss unit: softmax cross-entropy error, loss and accuracy of a batch, in integers."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory, ReadPort, WritePort
 from amaranth.lib.wiring import In, Out
@@ -37,6 +37,7 @@ class LossUnit(wiring.Component):
     Members
     -------
     start : In(1)         pulse; ignored until ``done``
+    abort : In(1)         stop at once; the results stay as they are
     done : Out(1)         pulse, the cycle after the last lane's error was on ``e_data``
     rows, cols : In(16)   samples, 1 or more; logits a sample, 1 to ``classes``
     exponent : In(signed(8))            of the logits
@@ -65,6 +66,7 @@ class LossUnit(wiring.Component):
         words = ("rows", "cols", "z_base", "z_stride", "y_base", "e_base", "e_stride")
         super().__init__({
             "start": In(1),
+            "abort": In(1),
             "done": Out(1),
             **{name: In(16) for name in words},
             "exponent": In(signed(8)),
@@ -79,7 +81,8 @@ class LossUnit(wiring.Component):
         })
 
     def elaborate(self, platform: object) -> Module:
-        m = Module()
+        top, m = Module(), Module()
+        top.submodules.rows = ResetInserter(self.abort)(m)
         m.submodules.scan = scan = LogitScan(lanes=self.lanes, classes=self.classes, read_latency=self.read_latency)
         m.submodules.exp = exp = Exp2()
         m.submodules.reciprocal = reciprocal = Reciprocal()
@@ -110,8 +113,8 @@ class LossUnit(wiring.Component):
         with m.If(take):
             m.d.sync += counted.eq(row.counted)
         self._order(m, scan, errors, read)
-        self._results(m, exp, reciprocal, row, take, counted)
-        return m
+        self._results(top, exp, reciprocal, row, take, counted)
+        return top
 
     def _buffer(self, m: Module) -> tuple[ReadPort, WritePort]:
         """Two rows of p and "this column is the label": address = {row mod 2, column}."""

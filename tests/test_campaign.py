@@ -142,6 +142,21 @@ def test_abort_in_every_part_of_an_instruction(fresh, opcode):
     assert execute(fresh, case) == [Status.HALTED]
 
 
+def test_an_abort_of_an_idle_machine_keeps_the_results(fresh):
+    for seed in range(200):
+        execute(fresh, random_case(seed, CONFIG, length=1, largest=9))
+        if fresh.golden.saturated and fresh.golden.loss and fresh.golden.correct:
+            break
+    print("seed", seed)
+    names = ("LOSS", "CORRECT", "SAMPLES", "SATURATED", "STATUS", "PC", "RETIRED")
+    then = [fresh.read_register(name) for name in names]
+    assert all(then[:4]), "wanted something to keep"
+    for bits in (ABORT, START | ABORT):
+        fresh.simulation.write(ADDRESSES["CTRL"], [bits])
+        fresh.simulation.tick(100)
+        assert [fresh.read_register(name) for name in names] == then
+
+
 def start(device, seed=5):
     """Start a program behind the golden machine's back and let a few instructions run."""
     case = random_case(seed, CONFIG, **SHAPES, palette=3)
