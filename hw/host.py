@@ -204,7 +204,7 @@ class HostInterface(wiring.Component):
                         elif lane >= 0:
                             m.d.comb += self.seed_load[lane].eq(1)
                     if register.name == "CTRL":
-                        with m.If(data_in[0] & self.busy):
+                        with m.If(data_in[0] & ~data_in[1] & self.busy):
                             m.d.comb += legal.eq(0)
 
     def _read_mux(self, m: Module, region: object, addr: Signal, select: Signal, program: object,

@@ -206,7 +206,12 @@ def test_start_is_refused_while_busy(fresh):
     retired = fresh.simulation.retired
     fresh.simulation.run(10_000)
     assert fresh.simulation.retired == retired + 1, "it goes on where it was"
-    fresh.simulation.write(ADDRESSES["CTRL"], [ABORT])
+
+
+@pytest.mark.parametrize("bits", [ABORT, START | ABORT])
+def test_abort_wins_over_start(fresh, bits):
+    start(fresh)
+    fresh.simulation.write(ADDRESSES["CTRL"], [bits])
     fresh.simulation.tick(200)
     assert fresh.status() == (False, Status.ABORTED)
     with pytest.raises(DeviceError):
