@@ -41,7 +41,7 @@ class Sequencer(wiring.Component):
     busy, status, pc, retired : Out
     p_addr, p_data : Out/In        program memory, data one cycle later
     t_id, t_entry, t_write, t_scale : Out/In   tensor table, entry one cycle later
-    lr_shift : In(6)
+    lr_shift : In(6)               taken once an instruction, with its word
     word, operands : Out           instruction running and its operands
     is_fwd, is_bwd, is_grad, is_loss : Out   its operation, one cycle after ``word``
     exponents : see ExponentUnit   guard, align, shift, step for the lanes
@@ -124,7 +124,6 @@ class Sequencer(wiring.Component):
             scaled_entry.eq(Mux(is_grad, self.operands[3].entry, self.operands[0].entry)),
             decoder.word.eq(word),
             decoder.operands.eq(self.operands),
-            decoder.lr_shift.eq(self.lr_shift),
             check.entry.eq(entry),
             check.id.eq(Cat(word.dst, word.a, word.b, word.c).word_select(index, 8)),
             check.memory.eq(decoder.memories[index]),
@@ -197,7 +196,7 @@ class Sequencer(wiring.Component):
                 m.next = "LATCH"
             with state("LATCH"):
                 m.d.comb += prefetch.eq(1)
-                m.d.sync += [word.eq(self.p_data), index.eq(0), measured.eq(0)]
+                m.d.sync += [word.eq(self.p_data), decoder.lr_shift.eq(self.lr_shift), index.eq(0), measured.eq(0)]
                 m.next = "DECODE"
             with state("DECODE"):
                 m.d.comb += prefetch.eq(1)

@@ -168,6 +168,27 @@ def start(device, seed=5):
     return case
 
 
+def test_a_learning_rate_is_that_of_the_whole_instruction(fresh):
+    """LR_SHIFT written at any time while a GRAD runs counts from the next instruction."""
+    seed = next(s for s in range(200) if random_case(s, CONFIG, length=1, largest=9).program[0] & 0xFF == Opcode.GRAD)
+    print("seed", seed)
+    case = random_case(seed, CONFIG, length=1, largest=9)
+    case.lr_shift = 3
+    assert execute(fresh, case) == [Status.HALTED]
+    for cycles in (20, 60, 90, 120):
+        load(fresh, case)
+        fresh.simulation.write(ADDRESSES["START_PC"], [0])
+        fresh.simulation.write(ADDRESSES["CTRL"], [START])
+        fresh.simulation.tick(cycles)
+        assert fresh.simulation.busy and not fresh.simulation.retired
+        fresh.simulation.write(ADDRESSES["LR_SHIFT"], [63])
+        while fresh.simulation.busy:
+            fresh.simulation.tick()
+        assert fresh.golden.run(0) == Status.HALTED
+        for name in ("wgt", "mom", "vec"):
+            np.testing.assert_array_equal(fresh.state.memory(name), fresh.golden.memories[name], f"{name}, {cycles}")
+
+
 WINDOWS = [region.address for region in Region if region != Region.REGISTERS] + [LFSR_BASE]
 
 
