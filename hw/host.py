@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from hw.bus import HostBus
 from hw.decoder import Instruction
 from hw.memory import READ_LATENCY, HostWord
-from shiftgrad.config import MEMORIES, Config
+from shiftgrad.config import MEMORIES, WORD_BITS, Config
 from shiftgrad.isa import COUNTERS, LFSR_BASE, MAGIC, REGISTERS, Region, Status
 
 __all__ = ["HostInterface"]
@@ -68,7 +68,7 @@ class HostInterface(wiring.Component):
             "t_r_data": In(32),
             "m_en": Out(len(MEMORIES)),
             "m_write": Out(len(MEMORIES)),
-            "m_addr": Out(16),
+            "m_addr": Out(WORD_BITS),
             "m_word": Out(data.ArrayLayout(HostWord, config.size)),
             "m_data": In(data.StructLayout({name: unsigned(width) for name, width in self.widths.items()})),
         })
@@ -204,7 +204,7 @@ class HostInterface(wiring.Component):
                         elif lane >= 0:
                             m.d.comb += self.seed_load[lane].eq(1)
                     if register.name == "CTRL":
-                        with m.If(data_in[0] & self.busy):
+                        with m.If(data_in[0] & ~data_in[1] & self.busy):
                             m.d.comb += legal.eq(0)
 
     def _read_mux(self, m: Module, region: object, addr: Signal, select: Signal, program: object,

@@ -58,7 +58,7 @@ class Sequencer(wiring.Component):
     t_id, t_entry, t_write, t_scale : Out/In   tensor table, entry one cycle later
     s_en, s_addr, s_data : Out/In  a scalar in lane 0 of the vector memory, READ_LATENCY cycles later
     lr_shift : In(6)               taken once an instruction
-    operation : Out(Operation)     instruction running; flags GRAD does not know read 0
+    operation : Out(Operation)     instruction running, one cycle after its word
     operands : Out                 its operands, in the order of ``isa.OPERAND_NAMES``
     guard, drop, align, shift, step : Out   see ExponentUnit
     loops : Out(Loops)             of a product, see Geometry
@@ -166,12 +166,8 @@ class Sequencer(wiring.Component):
 
     def _decode(self, m: Module) -> None:
         word, decoder, check, operation = self.word, self.decoder, self.check, self.operation
-        lr_shift = Signal.like(self.lr_shift)
-        self.latched = Signal()  # the instruction is being taken
-        with m.If(self.latched):
-            m.d.sync += lr_shift.eq(self.lr_shift)
         m.d.comb += [
-            decoder.word.eq(word), decoder.operands.eq(self.operands), decoder.lr_shift.eq(lr_shift),
+            decoder.word.eq(word), decoder.operands.eq(self.operands),
             check.entry.eq(self.entry),
             check.id.eq(Cat(word.dst, word.a, word.b, word.c, word.d).word_select(self.index, 8)),
             check.memory.eq(decoder.memories[self.index]),
@@ -182,11 +178,8 @@ class Sequencer(wiring.Component):
         m.d.sync += operation.vector.eq(Cat(word.opcode == opcode for opcode in VECTORS).any())
         for flag in Flag:
             m.d.sync += operation[flag.name.lower()].eq((word.flags & flag.value) != 0)
-        for flag in (Flag.ONES, Flag.SCALAR):  # ONES is GRAD's alone, and leaves no operand a to add SCALAR to
-            shadow = (word.opcode != Opcode.GRAD) if flag == Flag.ONES else (
-                (word.opcode == Opcode.GRAD) & ((word.flags & Flag.ONES.value) != 0))
-            with m.If(shadow):
-                m.d.sync += operation[flag.name.lower()].eq(0)
+        with m.If((word.flags & Flag.ONES.value) != 0):  # there is no operand a
+            m.d.sync += operation.scalar.eq(0)
 
     def _exponents(self, m: Module) -> None:
         """Which exponents count for which operation."""
@@ -292,8 +285,8 @@ class Sequencer(wiring.Component):
                 self._fail(m, Status.PC_RANGE)
             m.next = "LATCH"
         with self._state(m, "LATCH"):
-            m.d.comb += [self.prefetch.eq(1), self.latched.eq(1)]
-            m.d.sync += [word.eq(self.p_data), self.index.eq(0), self.measured.eq(0)]
+            m.d.comb += self.prefetch.eq(1)
+            m.d.sync += [word.eq(self.p_data), decoder.lr_shift.eq(self.lr_shift), self.index.eq(0), self.measured.eq(0)]
             m.next = "DECODE"
         with self._state(m, "DECODE"):
             m.d.comb += self.prefetch.eq(1)

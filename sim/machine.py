@@ -16,7 +16,7 @@ from shiftgrad.files import write_text
 from sim.build import BUILD, ROOT, Progress, build
 from sim.model import Simulation
 
-__all__ = ["PUBLIC", "MachineState", "library", "verilog"]
+__all__ = ["PUBLIC", "RESULTS", "MachineState", "library", "verilog"]
 
 TOP = "shiftgrad"
 RESULTS = ("loss", "correct", "samples", "saturated")

@@ -142,6 +142,21 @@ def test_abort_in_every_part_of_an_instruction(fresh, opcode):
     assert execute(fresh, case) == [Status.HALTED]
 
 
+def test_an_abort_of_an_idle_machine_keeps_the_results(fresh):
+    for seed in range(200):
+        execute(fresh, random_case(seed, CONFIG, length=1, largest=9))
+        if fresh.golden.saturated and fresh.golden.loss and fresh.golden.correct:
+            break
+    print("seed", seed)
+    names = ("LOSS", "CORRECT", "SAMPLES", "SATURATED", "STATUS", "PC", "RETIRED")
+    then = [fresh.read_register(name) for name in names]
+    assert all(then[:4]), "wanted something to keep"
+    for bits in (ABORT, START | ABORT):
+        fresh.simulation.write(ADDRESSES["CTRL"], [bits])
+        fresh.simulation.tick(100)
+        assert [fresh.read_register(name) for name in names] == then
+
+
 def start(device, seed=5):
     """Start a program behind the golden machine's back and let a few instructions run."""
     case = random_case(seed, CONFIG, **SHAPES, palette=3)
@@ -151,6 +166,27 @@ def start(device, seed=5):
     device.simulation.tick(700)
     assert device.simulation.busy
     return case
+
+
+def test_a_learning_rate_is_that_of_the_whole_instruction(fresh):
+    """LR_SHIFT written at any time while a GRAD runs counts from the next instruction."""
+    seed = next(s for s in range(200) if random_case(s, CONFIG, length=1, largest=9).program[0] & 0xFF == Opcode.GRAD)
+    print("seed", seed)
+    case = random_case(seed, CONFIG, length=1, largest=9)
+    case.lr_shift = 3
+    assert execute(fresh, case) == [Status.HALTED]
+    for cycles in (20, 60, 90, 120):
+        load(fresh, case)
+        fresh.simulation.write(ADDRESSES["START_PC"], [0])
+        fresh.simulation.write(ADDRESSES["CTRL"], [START])
+        fresh.simulation.tick(cycles)
+        assert fresh.simulation.busy and not fresh.simulation.retired
+        fresh.simulation.write(ADDRESSES["LR_SHIFT"], [63])
+        while fresh.simulation.busy:
+            fresh.simulation.tick()
+        assert fresh.golden.run(0) == Status.HALTED
+        for name in ("wgt", "mom", "vec"):
+            np.testing.assert_array_equal(fresh.state.memory(name), fresh.golden.memories[name], f"{name}, {cycles}")
 
 
 WINDOWS = [region.address for region in Region if region != Region.REGISTERS] + [LFSR_BASE]
@@ -191,7 +227,12 @@ def test_start_is_refused_while_busy(fresh):
     retired = fresh.simulation.retired
     fresh.simulation.run(10_000)
     assert fresh.simulation.retired == retired + 1, "it goes on where it was"
-    fresh.simulation.write(ADDRESSES["CTRL"], [ABORT])
+
+
+@pytest.mark.parametrize("bits", [ABORT, START | ABORT])
+def test_abort_wins_over_start(fresh, bits):
+    start(fresh)
+    fresh.simulation.write(ADDRESSES["CTRL"], [bits])
     fresh.simulation.tick(200)
     assert fresh.status() == (False, Status.ABORTED)
     with pytest.raises(DeviceError):
