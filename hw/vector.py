@@ -1,56 +1,26 @@
 """The vector unit: sums, products with a scalar, pooling and their backward sides, one memory word after the other."""
 
-from amaranth.hdl import Module, signed, unsigned
+from amaranth.hdl import Assert, Module, Mux, ResetInserter, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.memory import READ_LATENCY
+from hw.post import PostProcessor
+from hw.vector_lane import TotalScan, VectorControl, VectorLane
+from hw.vector_walk import VectorOperand, VectorWalk
 from shiftgrad.config import WORD_BITS
 
 __all__ = ["VectorControl", "VectorOperand", "VectorUnit"]
 
 
-class VectorControl(data.Struct):
-    """What a pass computes; one of the first six is set.
-
-    Members
-    -------
-    add : unsigned(1)       ADD, ADDB: a * factor + term; op2 is b with ``pair``
-    total : unsigned(1)     SUM: of b * factor, or of b * a with ``pair``; ``term`` must be 0
-    average : unsigned(1)   AVG: sum of a * factor over an image, ``term`` added once
-    spread : unsigned(1)    AVGB: a * factor + term at every pixel
-    largest : unsigned(1)   MAX: maximum of a 2 x 2 window; ``term`` must be 0
-    route : unsigned(1)     MAXB: a at the first maximum of b's window, 0 elsewhere; ``term`` must be 0
-    pair : unsigned(1)      operand b of ADD and ADDB, a of SUM
-    mask : unsigned(1)      MAXB: only where b > 0
-    factor : signed(16)     what a is multiplied with: a scalar, or 1
-    term : signed(32)       added to the product; -2^30 to 2^30 - 1
-    drop : unsigned(5)      SUM: arithmetic right shift of the total, which must then fit int32
-    """
-
-    add: unsigned(1)
-    total: unsigned(1)
-    average: unsigned(1)
-    spread: unsigned(1)
-    largest: unsigned(1)
-    route: unsigned(1)
-    pair: unsigned(1)
-    mask: unsigned(1)
-    factor: signed(16)
-    term: signed(32)
-    drop: unsigned(5)
-
-
-class VectorOperand(data.Struct):
-    """Where a tensor of images is and its shape, in memory words but for ``cols``; as the tensor table has them."""
-
-    base: unsigned(WORD_BITS)
-    stride: unsigned(16)
-    planes: unsigned(16)
-    height_1: unsigned(8)
-    width_1: unsigned(8)
-    cols: unsigned(16)
-    line: unsigned(WORD_BITS)
-    image: unsigned(WORD_BITS)
+def delayed(m: Module, value: Value, cycles: int, name: str, *, clear: Value | None = None) -> list[Value]:
+    """``value`` after 0 to ``cycles`` cycles; in registers without reset, unless ``clear`` makes them 0."""
+    values = [value]
+    for stage in range(1, cycles + 1):
+        later = Signal(value.shape(), name=f"{name}{stage}", reset_less=clear is None)
+        m.d.sync += later.eq(values[-1] if clear is None else Mux(clear, 0, values[-1]))
+        values.append(later)
+    return values
 
 
 class VectorUnit(wiring.Component):
@@ -78,7 +48,11 @@ class VectorUnit(wiring.Component):
     done : Out(1)                 pulse with the pass's last token
     """
 
-    ACC_DELAY = 3
+    ACC_DELAY = PostProcessor.ACC_DELAY
+    # cycles from a word in the walk to:
+    X_STAGE = 1 + READ_LATENCY  # its data on ``x``
+    ACC_STAGE = X_STAGE + VectorLane.LATENCY  # its ``acc`` and ``op2``
+    ROUTE_STAGE = X_STAGE + VectorLane.EMIT_DELAY + 1  # the same, MAXB
 
     def __init__(self, *, size: int) -> None:
         self.size = size
@@ -108,5 +82,90 @@ class VectorUnit(wiring.Component):
             "done": Out(1),
         })
 
-    def elaborate(self, _platform: object) -> Module:
-        return Module()  # the ports only
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.walk = walk = VectorWalk(size=self.size)
+        m.d.comb += [
+            *(getattr(walk, name).eq(getattr(self, name)) for name in ("control", "dst", "a", "b", "start", "abort")),
+            self.busy.eq(walk.busy),
+        ]
+        self._roots(m, walk.step)
+        sums = self._lanes(m, walk.step)
+        self._tokens(m, walk.step, sums)
+        if platform is None:  # simulation and formal
+            m.d.sync += [
+                Assert(~(self.x_en & self.y_en & self.control.add), "vector: both streams read the same memory"),
+            ]
+        return m
+
+    def _roots(self, m: Module, step: data.View) -> None:
+        """Read roots; the second operand of ADD, ADDB and MAXB is wanted later than the first."""
+        wait = self.ACC_STAGE - READ_LATENCY - 1
+        enable = delayed(m, step.y_read, wait, "y_read", clear=self.abort)
+        addr = delayed(m, step.y_addr, wait, "y_addr")
+        m.d.sync += [
+            self.x_en.eq(step.read & ~self.abort),
+            self.x_addr.eq(step.x_addr),
+            self.y_en.eq(Mux(self.control.total, enable[0], enable[-1]) & ~self.abort),
+            self.y_addr.eq(Mux(self.control.total, addr[0], addr[-1])),
+        ]
+
+    def _lanes(self, m: Module, step: data.View) -> list[Value]:
+        """Lanes, each a cycle behind the one before; returns their sums."""
+        control, sums = self.control, []
+        stages = self.X_STAGE + VectorLane.EMIT_DELAY + self.size  # index has the longest way
+        read, fresh, index, count, y_count = (
+            delayed(m, step[name], stages, f"{name}_") for name in ("read", "fresh", "index", "lanes", "y_lanes"))
+        for n in range(self.size):
+            m.submodules[f"lane{n}"] = lane = VectorLane()
+            keep = Signal(name=f"keep{n}")
+            rank, take, emit = (self.X_STAGE + n + wait for wait in (lane.RANK_DELAY, lane.TAKE_DELAY, lane.EMIT_DELAY))
+            m.d.sync += [
+                lane.use.eq(~control.total | (read[take - 1] & (count[take - 1] > n))),
+                keep.eq(y_count[self.ACC_STAGE + n - 1] > n),
+            ]
+            m.d.comb += [
+                lane.control.eq(control),
+                lane.x.eq(self.x[n]),
+                lane.y.eq(self.y[n]),
+                lane.begin.eq(index[rank] == 0),
+                lane.index.eq(index[rank]),
+                lane.take.eq(control.route & (index[take] == 3)),
+                lane.emit.eq(index[emit]),
+                lane.first.eq(fresh[take]),
+                self.acc[n].eq(lane.sum),
+                self.op2[n].eq(Mux(keep, self.y[n], 0)),
+            ]
+            sums.append(lane.sum)
+        return sums
+
+    def _tokens(self, m: Module, step: data.View, sums: list[Value]) -> None:
+        """One cycle before a token is due it goes to the outputs, from where this operation's are."""
+        control = self.control
+        offset = Signal.like(self.offset)
+        m.d.sync += offset.eq(Mux(control.route, step.x_addr - self.b.base, step.offset))
+        late = self.ROUTE_STAGE - self.ACC_DELAY - 1
+        early = self.ACC_STAGE - self.ACC_DELAY - 1
+        token, end = (delayed(m, step[name], late, name, clear=self.abort) for name in ("token", "end"))
+        count = delayed(m, step.lanes, late, "count")
+        offset = [step.offset, *delayed(m, offset, late - 1, "offset")]
+
+        # SUM: lane n's is final ACC_STAGE + n cycles after the last word
+        scan = TotalScan(lanes=self.size)
+        m.submodules.scan = ResetInserter(self.abort)(scan)
+        m.d.comb += [
+            scan.start.eq(control.total & end[self.ACC_STAGE]),
+            scan.drop.eq(control.drop),
+            *(scan.sums[n].eq(lane_sum) for n, lane_sum in enumerate(sums)),
+        ]
+        with m.If(control.total):
+            m.d.comb += self.acc[0].eq(scan.total)
+
+        token, end, count, offset = (
+            Mux(control.route, pipe[late], pipe[early]) for pipe in (token, end, count, offset))
+        m.d.sync += [
+            self.token.eq(Mux(control.total, scan.done, token) & ~self.abort),
+            self.done.eq(Mux(control.total, scan.done, end) & ~self.abort),
+            self.lanes.eq(Mux(control.total, 1, count)),
+            self.offset.eq(Mux(control.total, 0, offset)),
+        ]
