@@ -25,8 +25,8 @@ def everything() -> dict[str, Any]:
     """Configurations, data sets with their defaults, models, devices and boards."""
     from hw.boards import board_names, get_board
 
-    data = {name: {"inputs": SIZES[name][0], "classes": SIZES[name][1], **DEFAULTS[name],
-                   "hidden": list(HIDDEN[name])} for name in DATASETS}
+    data = {name: {"inputs": SIZES[name][0], "classes": SIZES[name][1], "flip": False, "shift": 0,
+                   **DEFAULTS[name], "hidden": list(HIDDEN[name])} for name in DATASETS}
     boards = {board.name: {"config": board.config, "clock_mhz": board.clock_hz / 1e6}
               for board in map(get_board, board_names())}
     return {"configs": {name: machine(name) for name in CONFIGS}, "datasets": data, "models": ["mlp"],
@@ -45,7 +45,7 @@ def text(facts: dict[str, Any]) -> str:
     for name, entry in facts["datasets"].items():
         hidden = ",".join(map(str, entry["hidden"]))
         lines.append(f"{name:16}{entry['inputs']:8}{entry['classes']:9}  --hidden {hidden} --batch {entry['batch']} "
-                     f"--epochs {entry['epochs']}")
+                     f"--epochs {entry['epochs']}{' --flip' * entry['flip']}")
     lines += ["", f"{'board':16}{'clock':>11}  configuration"]
     lines += [f"{name:16}{entry['clock_mhz']:7.1f} MHz  {entry['config']}" for name, entry in facts["boards"].items()]
     lines += ["", f"models: {', '.join(facts['models'])}", f"devices: {', '.join(facts['devices'])}"]

@@ -21,6 +21,7 @@ from shiftgrad.initialise import generator_seeds
 from shiftgrad.isa import Flag, Memory, Opcode, Region, Status
 from shiftgrad.meters import clear_counters, read_counters
 from shiftgrad.models import mlp
+from shiftgrad.packing import choose
 from shiftgrad.plan import Instruction, Plan, Tensor
 from shiftgrad.record import PHASES, Totals
 
@@ -44,7 +45,7 @@ def product_plan(config: Config, phase: str, m: int, n: int, k: int, scale: str 
     for role, (memory, axes) in OPERANDS[phase].items():
         rows, cols = size[axes[0]], size[axes[1]]
         stride = config.stride(cols)
-        tensors.append(Tensor(name=role, id=len(tensors), memory=memory, base=ends[memory], stride=stride, rows=rows,
+        tensors.append(Tensor(name=role, id=len(tensors), memory=memory, base=ends[memory], stride=stride, planes=rows,
                               cols=cols, exponent=-7, layer="", live=(0, 1)))
         ends[memory] += rows * stride
     opcode = Opcode[PHASES[phase]]
@@ -59,8 +60,8 @@ def product_plan(config: Config, phase: str, m: int, n: int, k: int, scale: str 
         ))
     )
     network = mlp(k, (), max(2, n), name=f"{phase}-{m}x{n}x{k}")
-    return Plan(network=network, config=config, batch=m, lr_shift=0, scale=scale, tensors=tuple(tensors),
-                instructions=program, entries={"train": 0})
+    return Plan(network=network, config=config, batch=m, lr_shift=0, scale=scale, packing=choose(network, config),
+                tensors=tuple(tensors), instructions=program, entries={"train": 0})
 
 
 def run(config: Config, out: Path, *, device: str = "verilator", sizes: Sequence[int] = (64, 128), seed: int = 0,

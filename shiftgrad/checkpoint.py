@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from shiftgrad.config import Config
 from shiftgrad.files import write_bytes
-from shiftgrad.models import Dense, Network
+from shiftgrad.models import LAYERS, Dense, Layer, Network
 from shiftgrad.record import History, Hyper, Totals
 
 __all__ = ["VERSION", "Checkpoint", "CheckpointError", "load", "save"]
@@ -75,15 +75,20 @@ def _brief(name: str, value: Any) -> str:
     if isinstance(value, Config):
         return f"{value.name} ({', '.join(f'{k} {v}' for k, v in asdict(value).items() if k != 'name')})"
     if isinstance(value, Network):
-        return f"{value.name} ({', '.join(f'{layer.name} {layer.units}' for layer in value.layers)})"
+        return f"{value.name} ({', '.join(map(_size, value.layers))})"
     return str(value)
+
+
+def _size(layer: Layer) -> str:
+    size = getattr(layer, "units", getattr(layer, "channels", ""))
+    return f"{layer.name} {size}".rstrip()
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
     """Write ``checkpoint`` to ``path`` (.npz), atomically: an interrupted save leaves the previous file as it was."""
     header = {
         "format": FORMAT, "version": VERSION,
-        "network": asdict(checkpoint.network), "config": asdict(checkpoint.config), "hyper": asdict(checkpoint.hyper),
+        "network": _network_entry(checkpoint.network), "config": asdict(checkpoint.config), "hyper": asdict(checkpoint.hyper),
         "dataset": checkpoint.dataset, "digest": checkpoint.digest,
         "step": checkpoint.step, "steps": checkpoint.steps, "totals": asdict(checkpoint.totals),
         "state": list(checkpoint.state),
@@ -97,7 +102,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load(path: Path) -> Checkpoint:
-    """Read a checkpoint.
+    """Read a checkpoint. One from before there were flips and shifts has none of them, which is the default.
 
     Raises
     ------
@@ -155,7 +160,20 @@ def _header(path: Path, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
 
 
 def _network(entry: dict[str, Any]) -> Network:
-    return Network(**entry | {"layers": tuple(Dense(**layer) for layer in entry["layers"])})
+    shape = {"shape": tuple(entry["shape"])} if entry.get("shape") else {}
+    return Network(**entry | shape | {"layers": tuple(map(_layer, entry["layers"]))})
+
+
+def _layer(entry: dict[str, Any]) -> Layer:
+    """A layer from its fields and ``kind``, which was not written when all were Dense."""
+    fields = dict(entry)
+    kind = fields.pop("kind", Dense.__name__)
+    return {layer.__name__: layer for layer in LAYERS}[kind](**fields)
+
+
+def _network_entry(network: Network) -> dict[str, Any]:
+    layers = [{"kind": type(layer).__name__, **asdict(layer)} for layer in network.layers]
+    return {**asdict(network), "layers": layers}
 
 
 def _under(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

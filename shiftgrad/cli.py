@@ -96,7 +96,7 @@ def _flat(ctx: click.Context, param: click.Parameter, value: tuple[tuple[int, ..
 
 hidden_option = click.option(
     "--hidden", type=Numbers(int, "sizes"), metavar="N,N,...", multiple=True, callback=_flat,
-    help="Units of the hidden layers, or none.  [default: 48 for digits, 128 for mnist]")
+    help="Units of the hidden layers, or none.  [default: 48 for digits, 128 for mnist and mnist14, 32 for cifar10]")
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
@@ -121,18 +121,24 @@ def main() -> None:
 @config_option(default=None)
 @click.option("--model", type=click.Choice(["mlp"]), default="mlp", help="Kind of network.")
 @click.option("--dataset", type=click.Choice(list(DATASETS)), help="What to learn.  [default: digits]")
-@click.option("--data-dir", type=PATH, help="Folder of the MNIST IDX files (train-*, t10k-*; gzip or not).")
+@click.option("--data-dir", type=PATH,
+              help="Folder of MNIST's IDX files (train-*, t10k-*) or CIFAR-10's data_batch_* (binary or Python).")
 @hidden_option
-@click.option("--batch", type=int, help="Samples a step.  [default: 16 for digits, 32 for mnist]")
-@click.option("--epochs", type=int, help="Passes over the training data.  [default: 15]")
+@click.option("--batch", type=int, help="Samples a step.  [default: 16 for digits, 32 for the others]")
+@click.option("--epochs", type=int, help="Passes over the training data.  [default: 15, 8 for cifar10]")
 @click.option("--max-steps", type=click.IntRange(min=0), help="Stop after this many steps in all, then evaluate.")
-@click.option("--lr-shift", type=int, help="The learning rate starts at 2^-N.  [default: 4 for digits, 3 for mnist]")
+@click.option("--lr-shift", type=int, metavar="N",
+              help="The learning rate starts at 2^-N.  [default: 4 for digits and cifar10, 3 for mnist and mnist14]")
 @click.option("--lr-drops", type=Numbers(float, "fractions"), metavar="F,F,...",
               help="Fractions of the run after which it is halved, or none.  [default: 0.6,0.85]")
 @click.option("--scale", type=click.Choice(SCALES),
               help="Exponents from each tensor's history, or from its own maximum (two passes).  [default: delayed]")
 @click.option("--seed", type=int, help="Of parameters, rounding, order and division of the data.  [default: 0]")
 @click.option("--eval-every", type=int, metavar="EPOCHS", help="Epochs between held-out evaluations.  [default: 1]")
+@click.option("--flip/--no-flip", default=None,
+              help="Mirror half of the training images, drawn anew each step.  [default: flip for cifar10 only]")
+@click.option("--shift", type=int, metavar="N",
+              help="Move training images by up to N pixels in both directions, drawn anew each step.  [default: 0]")
 @click.option("--device", default="golden", metavar="DEVICE", show_default=True,
               help="golden (NumPy), verilator (the RTL) or serial:PORT (a board).")
 @click.option("--compare/--no-compare", default=None,
@@ -152,6 +158,7 @@ def train(as_json: bool, **options: Any) -> int:
     \b
     Examples:
       shiftgrad train --dataset mnist --data-dir ~/mnist
+      shiftgrad train --dataset cifar10 --data-dir ~/cifar10 --config sim_16x16
       shiftgrad train --device verilator --report build/run --save build/run/checkpoint.npz
       shiftgrad train --resume build/run/checkpoint.npz
       shiftgrad train --config sim_16x16 --hidden 64,32 --batch 4 --lr-shift 6 --scale current

@@ -14,7 +14,8 @@ from shiftgrad import isa
 from shiftgrad.compiler import PIXEL_EXPONENT
 from shiftgrad.config import MEMORIES, Config
 from shiftgrad.device import ADDRESSES, Device
-from shiftgrad.initialise import generator_seeds, initial_weights
+from shiftgrad.images import mantissas
+from shiftgrad.initialise import generator_seeds, initial_vectors, initial_weights
 from shiftgrad.isa import Memory, Region, Status
 from shiftgrad.plan import Plan, Tensor
 
@@ -61,9 +62,9 @@ class StepResult:
 
 
 def pixels(images: Array) -> NDArray[np.int8]:
-    """int8 mantissas of ``images``: uint8 pixels p become p // 2 (exponent -7: 0 to 127/128), int8 stays as it is."""
+    """int8 mantissas of ``images``: uint8 pixels are taken for grey ones, not centred; int8 stays as it is."""
     if images.dtype == np.uint8:
-        return (images >> 1).astype(np.int8)
+        return mantissas(images, centred=False)
     if images.dtype != np.int8:
         raise TypeError(f"images must be uint8 pixels or int8 mantissas (e = {PIXEL_EXPONENT}), got {images.dtype}")
     if images.size and images.min() == -128:
@@ -124,10 +125,10 @@ class Host:
         if state is not None:
             self.restore(state)
             return
-        weights = initial_weights(plan.network, seed)
+        values: dict[str, Array] = {**initial_weights(plan.network, seed), **initial_vectors(plan.network)}
         for tensor in self._stored():
-            zeros = np.zeros((tensor.rows, tensor.cols), np.int16)
-            self.write_tensor(tensor.name, weights[tensor.layer] if tensor.memory == Memory.WGT else zeros)
+            momentum = np.zeros((tensor.rows, tensor.cols), np.int8)
+            self.write_tensor(tensor.name, values.get(tensor.name, momentum))
         self.device.write(isa.LFSR_BASE, generator_seeds(seed, plan.config.size))
 
     def state(self) -> dict[str, Array]:
@@ -196,10 +197,11 @@ class Host:
 
         Parameters
         ----------
-        images : uint8 pixels or int8 mantissas of exponent -7, [n, ...], ``inputs`` elements each, n from 1 to batch
+        images : [n, ...], uint8 grey pixels or int8 mantissas of exponent -7, ``inputs`` a sample in the order height,
+            width, channel; n from 1 to batch
         labels : [n] classes, from 0
         """
-        batch, inputs = self.plan.batch, self.plan.network.inputs
+        batch, inputs = self.plan.batch, self.plan.network.elements
         count = len(images)
         if not 1 <= count <= batch or len(labels) != count:
             raise ValueError(f"wanted 1 to {batch} images and as many labels, got {count} and {len(labels)}")
@@ -212,7 +214,7 @@ class Host:
         x[:count] = pixels(images).reshape(count, inputs)
         y = np.full((1, batch), IGNORED, np.uint16)
         y[0, :count] = labels
-        self.write_tensor("input", x)
+        self.write_tensor("input", self.plan.packing.apply(x))
         self.write_tensor("labels", y)
 
     def train_step(self, lr_extra: int = 0) -> StepResult:

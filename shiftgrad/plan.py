@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from golden.convolution import Window
 from shiftgrad import isa
 from shiftgrad.config import MEMORIES, Config
 from shiftgrad.isa import Flag, Memory, Opcode
 from shiftgrad.models import Network
+from shiftgrad.packing import Packing
 
 __all__ = ["Instruction", "Plan", "Tensor", "first_fit", "peak"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tensor:
-    """A row-major matrix in one of the machine's memories.
+    """A row-major matrix in one of the machine's memories: a pixel of a plane a row, or a tap of a kernel.
 
     Parameters
     ----------
@@ -26,7 +28,10 @@ class Tensor:
     memory : where it lives
     base : first memory word
     stride : memory words a row
-    rows, cols : shape
+    planes : images; of weights, input channels
+    height, width : of an image or kernel
+    cols : channels; of weights, output channels
+    window : of weights, the kernel with its steps and padding
     exponent : at the start of training
     layer : its layer's name; empty for ``input`` and ``labels``
     live : first and last instruction of the train program that need it kept; another tensor may use its place outside
@@ -37,11 +42,19 @@ class Tensor:
     memory: Memory
     base: int
     stride: int
-    rows: int
+    planes: int
     cols: int
     exponent: int
     layer: str
     live: tuple[int, int]
+    height: int = 1
+    width: int = 1
+    window: Window = Window()
+
+    @property
+    def rows(self) -> int:
+        """Rows of the matrix."""
+        return self.planes * self.height * self.width
 
     @property
     def words(self) -> int:
@@ -50,8 +63,11 @@ class Tensor:
 
     def descriptor(self) -> list[int]:
         """Its tensor table entry, 8 words, with an empty history."""
-        values = {"base": self.base, "stride": self.stride, "rows": self.rows, "cols": self.cols,
-                  "memory": int(self.memory), "exponent": self.exponent}
+        window = self.window
+        values = {"base": self.base, "stride": self.stride, "planes": self.planes, "cols": self.cols,
+                  "memory": int(self.memory), "exponent": self.exponent,
+                  "height": self.height - 1, "width": self.width - 1, "pad_y": window.pad_y, "pad_x": window.pad_x,
+                  "step_y": window.step_y - 1, "step_x": window.step_x - 1}
         return [isa.pack(word, {f.name: values[f.name] for f in word if f.name in values}) for word in isa.DESCRIPTOR]
 
 
@@ -64,10 +80,12 @@ class Instruction:
     pc : address in the program memory
     program : ``train`` or ``evaluate``
     layer : layer it serves; empty for LOSS and HALT
-    phase : ``forward``, ``loss``, ``backward``, ``weights`` (gradient and update), ``bias`` (the same) or ``halt``
+    phase : ``forward``, ``loss``, ``backward``, ``weights`` (gradient and update), ``bias`` and ``scalar`` (the same)
+        or ``halt``
     opcode, flags, imm : as encoded
-    operands : tensor name by operand (dst, a, b, c)
-    shape : rows and columns of the result and length of the reduction, (m, n, k); zeros for HALT, k = 0 for LOSS
+    operands : tensor name by operand (dst, a, b, c, d)
+    shape : rows and columns of the result and terms of an element's sum, (m, n, k); k = 0 when there is no sum, zeros
+        for HALT
     word : the 64-bit encoding
     """
 
@@ -97,6 +115,7 @@ class Plan:
     batch : samples a step
     lr_shift : the learning rate is 2^-lr_shift (of the batch's mean gradient), times 2^-LR_SHIFT (the register)
     scale : ``delayed`` or ``current``
+    packing : how the host lays out the input
     tensors : by id
     instructions : by program address
     entries : first address of each program, ``train`` and ``evaluate``
@@ -107,6 +126,7 @@ class Plan:
     batch: int
     lr_shift: int
     scale: str
+    packing: Packing
     tensors: tuple[Tensor, ...]
     instructions: tuple[Instruction, ...]
     entries: Mapping[str, int]
@@ -135,20 +155,30 @@ class Plan:
         """Words of ``memory`` in use, from address 0 to the end of the last tensor."""
         return max((t.base + t.words for t in self.tensors if t.memory == memory), default=0)
 
+    def kept(self) -> list[Tensor]:
+        """Activations of the forward pass that the backward pass reads."""
+        loss = next((i.pc for i in self.program_of("train") if i.opcode == Opcode.LOSS), 0)
+        return [t for t in self.tensors if t.memory == Memory.ACT and t.live[1] > loss]
+
     def describe(self) -> str:
         """Memories, tensors and programs as text tables."""
         config = self.config
         lines = [f"{self.network.name} on {config.name}: batch {self.batch}, learning rate 2^{-self.lr_shift}, "
-                 f"scale {self.scale}", "", f"{'memory':8}{'words':>8}{'of':>8}{'use':>7}{'bytes':>10}"]
+                 f"scale {self.scale}, input packing {self.packing.kind}", "",
+                 f"{'memory':8}{'words':>8}{'of':>8}{'use':>7}{'bytes':>10}"]
         for memory in Memory:
             name = MEMORIES[memory]
             used, depth = self.used_words(memory), config.words(name)
             size = used * config.size * config.lane_bytes(name)
             lines.append(f"{name:8}{used:8}{depth:8}{100 * used / depth:6.1f}%{size:10}")
-        lines += ["", f"{'id':>3}  {'tensor':24}{'mem':5}{'base':>7}{'words':>7}{'shape':>14}{'exp':>5}  live"]
+        kept = self.kept()
+        lines += ["", f"kept for the backward pass: {', '.join(t.name for t in kept)} "
+                      f"({sum(t.words for t in kept)} words)"]
+        lines += ["", f"{'id':>3}  {'tensor':24}{'mem':5}{'base':>7}{'words':>7}{'shape':>18}{'exp':>5}  live"]
         for t in self.tensors:
-            shape = f"{t.rows} x {t.cols}"
-            lines.append(f"{t.id:3}  {t.name:24}{MEMORIES[t.memory]:5}{t.base:7}{t.words:7}{shape:>14}{t.exponent:5}"
+            image = f"{t.planes} x {t.height} x {t.width} x {t.cols}"
+            shape = f"{t.rows} x {t.cols}" if t.height == t.width == 1 else image
+            lines.append(f"{t.id:3}  {t.name:24}{MEMORIES[t.memory]:5}{t.base:7}{t.words:7}{shape:>18}{t.exponent:5}"
                          f"  {t.live[0]}..{t.live[1]}")
         for name, entry in self.entries.items():
             lines += ["", f"program {name} at {entry}"]
@@ -159,13 +189,14 @@ class Plan:
         """The plan in plain types, ready for ``json.dumps``; program words as hexadecimal strings."""
         return {
             "network": self.network.name, "config": self.config.name, "batch": self.batch, "lr_shift": self.lr_shift,
-            "scale": self.scale, "entries": dict(self.entries),
+            "scale": self.scale, "packing": self.packing.kind, "entries": dict(self.entries),
             "memories": {
                 MEMORIES[m]: {"used": self.used_words(m), "words": self.config.words(MEMORIES[m])} for m in Memory
             },
             "tensors": [
                 {"id": t.id, "name": t.name, "layer": t.layer, "memory": MEMORIES[t.memory], "base": t.base,
-                 "stride": t.stride, "rows": t.rows, "cols": t.cols, "exponent": t.exponent, "live": list(t.live)}
+                 "stride": t.stride, "rows": t.rows, "cols": t.cols, "planes": t.planes, "height": t.height,
+                 "width": t.width, "exponent": t.exponent, "live": list(t.live)}
                 for t in self.tensors
             ],
             "instructions": [

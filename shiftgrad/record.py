@@ -30,10 +30,12 @@ class Hyper:
     epochs : passes over the training images; an incomplete last batch of a pass is left out
     lr_shift : the learning rate starts at 2^-lr_shift
     scale : ``delayed`` or ``current``
-    seed : of parameters, generators and the order of samples
+    seed : of parameters, generators, the order of samples and their flips and shifts
     drops : fractions of the run after which the learning rate is halved, ascending
     eval_every : epochs from one held-out evaluation to the next; the last epoch has one always
     sample_every : steps from one record of exponents and saturation to the next
+    flip : mirror half of the training images, drawn anew each step
+    shift : move training images by up to this many pixels in both directions, drawn anew each step
     """
 
     batch: int
@@ -44,13 +46,17 @@ class Hyper:
     drops: tuple[float, ...] = (0.6, 0.85)
     eval_every: int = 1
     sample_every: int = 20
+    flip: bool = False
+    shift: int = 0
 
     def __post_init__(self) -> None:
         for name, low in (("batch", 1), ("epochs", 1), ("lr_shift", 0), ("seed", 0), ("eval_every", 1),
-                          ("sample_every", 1)):
+                          ("sample_every", 1), ("shift", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or value < low:
                 raise HyperError(f"{name} must be an integer from {low}, got {value!r}")
+        if not isinstance(self.flip, bool):
+            raise HyperError(f"flip must be True or False, got {self.flip!r}")
         if self.epochs > EPOCHS_MAX:
             raise HyperError(f"epochs must be at most {EPOCHS_MAX:,}, got {self.epochs}")
         if list(self.drops) != sorted(self.drops) or not all(0 <= drop <= 1 for drop in self.drops):

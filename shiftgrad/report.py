@@ -116,7 +116,13 @@ def _facts(result: dict[str, Any]) -> str:
         "learning rate": rate, "momentum": "7/8", "scale": result["scale"], "seed": result["seed"],
         "held-out loss": f"{result['loss']:.4f} nats", "time": f"{result['seconds']:.1f} s",
         "steps a second": f"{result['steps'] / result['seconds']:.1f}" if result["seconds"] else "-",
+        "augmentation": _augmentation(result),
         "resumed from step": result["resumed_from_step"] or "-", "multiply-accumulates": f"{result['macs']:,}",
     }
     entries = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(str(v))}</dd></div>" for k, v in facts.items())
     return f'<dl class="facts">{entries}</dl>'
+
+
+def _augmentation(result: dict[str, Any]) -> str:
+    parts = ["flips"] * result["flip"] + [f"shifts to {result['shift']} pixels"] * bool(result["shift"])
+    return " and ".join(parts) or "-"

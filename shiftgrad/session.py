@@ -23,13 +23,16 @@ from shiftgrad.train import Outcome, Trainer, digest, stop_on_signals
 __all__ = ["DEFAULTS", "HIDDEN", "SIZES", "Request", "open_device", "train"]
 
 DEFAULT_CONFIG = "sim_8x8"
-SIZES = {"digits": (64, 10), "mnist": (784, 10)}  # inputs and classes
+# inputs and classes
+SIZES = {"digits": (64, 10), "mnist": (784, 10), "mnist14": (196, 10), "cifar10": (3072, 10)}
 # what a data set gets when nothing else is asked for
 DEFAULTS: dict[str, dict[str, int]] = {
     "digits": {"batch": 16, "epochs": 15, "lr_shift": 4},
     "mnist": {"batch": 32, "epochs": 15, "lr_shift": 3},
+    "mnist14": {"batch": 32, "epochs": 15, "lr_shift": 3},
+    "cifar10": {"batch": 32, "epochs": 8, "lr_shift": 4, "flip": True, "shift": 0},
 }
-HIDDEN = {"digits": (48,), "mnist": (128,)}
+HIDDEN = {"digits": (48,), "mnist": (128,), "mnist14": (128,), "cifar10": (32,)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,8 @@ class Request:
     scale: str | None = None
     seed: int | None = None
     eval_every: int | None = None
+    flip: bool | None = None
+    shift: int | None = None
     max_steps: int | None = None
     data_dir: Path | None = None
     device: str = "golden"
@@ -66,7 +71,8 @@ class Request:
     def hyper(self) -> dict[str, Any]:
         """The hyperparameters given, by their name in :class:`Hyper`."""
         given = {"batch": self.batch, "epochs": self.epochs, "lr_shift": self.lr_shift, "drops": self.lr_drops,
-                 "scale": self.scale, "seed": self.seed, "eval_every": self.eval_every}
+                 "scale": self.scale, "seed": self.seed, "eval_every": self.eval_every,
+                 "flip": self.flip, "shift": self.shift}
         return {name: value for name, value in given.items() if value is not None}
 
 

@@ -16,10 +16,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from shiftgrad import checkpoint as checkpoints
+from shiftgrad.augment import augmented
 from shiftgrad.checkpoint import Checkpoint, CheckpointError
 from shiftgrad.datasets import Dataset, DatasetError
 from shiftgrad.device import Device
 from shiftgrad.host import Host
+from shiftgrad.images import mantissas
 from shiftgrad.isa import DESCRIPTOR_WORDS, LR_MAX, Region
 from shiftgrad.meters import Probe, clear_counters, read_counters
 from shiftgrad.plan import Plan
@@ -134,6 +136,9 @@ class Trainer:
                                f"{plan.network.name} takes {plan.network.inputs} and gives {plan.network.classes}")
         if len(data.labels) < hyper.batch:
             raise DatasetError(f"{data.name}: a batch of {hyper.batch} needs as many samples, got {len(data.labels)}")
+        if hyper.shift >= min(data.shape[:2]):
+            raise HyperError(f"shift must be less than the sides of an image, {data.shape[0]} x {data.shape[1]}, "
+                             f"got {hyper.shift}")
         slowest = max(i.imm for i in plan.instructions) + len(hyper.drops)
         if slowest > LR_MAX:
             raise HyperError(f"lr_shift + round(log2 batch) + halvings must be at most {LR_MAX}, got {slowest}")
@@ -221,10 +226,17 @@ class Trainer:
             self._order = (epoch, generator.permutation(len(self.data.labels)))
         return self._order[1][index * self.hyper.batch : (index + 1) * self.hyper.batch]
 
+    def batch_mantissas(self, step: int) -> np.ndarray[Any, Any]:
+        """What the machine sees of :meth:`batch_indices`: int8, mirrored and shifted as ``hyper`` says."""
+        data, hyper = self.data, self.hyper
+        images = augmented(data.images[self.batch_indices(step)], data.shape, flip=hyper.flip, shift=hyper.shift,
+                           blank=data.blank, seed=hyper.seed, step=step)
+        return mantissas(images, data.centred)
+
     def _train_step(self) -> None:
         chosen = self.batch_indices(self.step)
         extra = self.hyper.lr_extra(self.step, self.steps)
-        self.host.load_batch(self.data.images[chosen], self.data.labels[chosen])
+        self.host.load_batch(self.batch_mantissas(self.step), self.data.labels[chosen])
         sampled = self.step % self.hyper.sample_every == 0 or self.step == self.steps - 1
         saturation: dict[str, float] = {}
         if sampled and self.probe.fits:
@@ -271,7 +283,8 @@ class Trainer:
                 self._halt_if(stop)
                 part = slice(start, min(start + batch, total))
                 share = part.stop - start
-                accuracy, mean = self.host.evaluate(self.data.test_images[part], self.data.test_labels[part])
+                images = mantissas(self.data.test_images[part], self.data.centred)
+                accuracy, mean = self.host.evaluate(images, self.data.test_labels[part])
                 correct, loss = correct + accuracy * share, loss + mean * share
                 if watch:
                     watch.evaluating(self, part.stop, total)

@@ -3,7 +3,7 @@
 import io
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,8 @@ def example(seed: int = 11) -> Checkpoint:
                       epochs=[Epoch(epoch=1, step=2, train_loss=0.875, train_accuracy=0.75, loss=0.5, accuracy=0.625)])
     history.sample({"fc1.weight": -7, "fc1.out": 3}, {"forward": 0.125})
     return Checkpoint(
-        network=mlp(6, (5,), 3), config=get_config("sim_4x4"), hyper=Hyper(batch=4, epochs=2, drops=(0.5,)),
+        network=mlp(6, (5,), 3), config=get_config("sim_4x4"),
+        hyper=Hyper(batch=4, epochs=2, drops=(0.5,), flip=True, shift=2),
         dataset="blobs", digest="ab" * 32, step=2, steps=10,
         state={"fc1.weight": rng.integers(-127, 128, (6, 5)).astype(np.int8),
                "fc1.bias": rng.integers(-32767, 32768, (1, 5)).astype(np.int16),
@@ -59,6 +60,13 @@ def test_round_trip(path: Path) -> None:
         assert got.state[name].dtype == array.dtype
         np.testing.assert_array_equal(got.state[name], array)
     assert not got.finished and replace(got, step=10).finished
+
+
+def test_one_from_before_there_was_augmentation(path: Path) -> None:
+    hyper = asdict(example().hyper)
+    del hyper["flip"], hyper["shift"]
+    rewrite(path, hyper=hyper)
+    assert load(path).hyper == replace(example().hyper, flip=False, shift=0)
 
 
 def test_equal_runs_give_equal_arrays(tmp_path: Path, path: Path) -> None:
@@ -126,7 +134,8 @@ def test_another_version(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes", [{"format": "something"}, {"hyper": None}, {"state": ["fc9.weight"]}, {"network": {"name": "x"}},
-                {"config": {"name": "x", "size": 5}}, {"totals": {"secret": 1}}])
+                {"config": {"name": "x", "size": 5}}, {"totals": {"secret": 1}},
+                {"hyper": {"batch": 4, "epochs": 2, "drops": [], "flip": 1}}])
 def test_a_damaged_header(path: Path, changes: dict) -> None:
     rewrite(path, **changes)
     with pytest.raises(CheckpointError, match="checkpoint.npz: wanted a"):
@@ -151,6 +160,7 @@ def test_expect(path: Path) -> None:
         ({"config": get_config("sim_8x8")}, r"another config: wanted sim_8x8 \(size 8.*got sim_4x4 \(size 4"),
         ({"network": mlp(6, (7,), 3)}, r"another network: wanted mlp-6-7-3 .*got mlp-6-5-3 "),
         ({"batch": 8}, "another batch: wanted 8, got 4"),
+        ({"flip": False}, "another flip: wanted False, got True"),
         ({"digest": "cd" * 32}, "wanted data with SHA-256 cdcdcdcdcdcd"),
     ):
         with pytest.raises(CheckpointError, match=message):

@@ -18,9 +18,10 @@ from shiftgrad import session
 from shiftgrad.bench import product_plan
 from shiftgrad.cli import main
 from shiftgrad.config import CONFIGS, get_config
+from shiftgrad.datasets import DATASETS
 from shiftgrad.device import GoldenDevice
 from shiftgrad.estimate import estimate
-from shiftgrad.record import PHASES
+from shiftgrad.record import PHASES, Hyper
 
 SMALL = ("train", "--hidden", "12", "--batch", "32", "--epochs", "1")
 
@@ -75,6 +76,51 @@ def test_several_hidden_layers() -> None:
         assert found["network"] == "mlp-64-12-8-10"
     found = json.loads(shiftgrad("train", "--hidden", "none", "--max-steps", 1, "--json").stdout)
     assert found["network"] == "mlp-64-10"
+
+
+@pytest.fixture
+def cifar10(tmp_path: Path) -> tuple[str, ...]:
+    """Options for a small run on 40 made images."""
+    print("seed 2")
+    rng = np.random.default_rng(2)
+    records = rng.integers(0, 256, (40, 3073)).astype(np.uint8)
+    records[:, 0] %= 10
+    (tmp_path / "data_batch_1.bin").write_bytes(records.tobytes())
+    return ("train", "--dataset", "cifar10", "--data-dir", str(tmp_path), "--hidden", "4", "--batch", "4", "--json")
+
+
+def test_cifar10(cifar10: tuple[str, ...]) -> None:
+    found = json.loads(shiftgrad(*cifar10).stdout)
+    assert (found["network"], found["dataset"], found["steps"]) == ("mlp-3072-4-10", "cifar10", 8 * 9)
+    assert (found["train_samples"], found["test_samples"], found["lr_shift"]) == (36, 4, 4)
+
+
+def test_augmentation_options(tmp_path: Path, cifar10: tuple[str, ...]) -> None:
+    losses = {}
+    for given, wanted in (((), (True, 0)), (("--no-flip",), (False, 0)), (("--shift", 3), (True, 3)),
+                          (("--no-flip", "--shift", 3), (False, 3))):
+        found = json.loads(shiftgrad(*cifar10, *given, "--max-steps", 5).stdout)
+        assert (found["flip"], found["shift"]) == wanted
+        losses[wanted] = found["loss"]
+    assert len(set(losses.values())) == 4
+    found = json.loads(shiftgrad("train", "--max-steps", 1, "--json").stdout)
+    assert (found["flip"], found["shift"]) == (False, 0)
+    path = tmp_path / "c.npz"
+    shiftgrad(*cifar10, "--save", path, "--max-steps", 1)
+    again = ("train", "--data-dir", tmp_path, "--resume", path, "--json")
+    refused(shiftgrad(*again, "--no-flip"), 2, "another flip: wanted False, got True")
+    refused(shiftgrad(*again, "--shift", 1), 2, "another shift: wanted 1, got 0")
+    assert json.loads(shiftgrad(*again, "--max-steps", 2).stdout)["flip"] is True
+
+
+@pytest.mark.parametrize("name", list(DATASETS))
+def test_a_data_sets_defaults_fit_together(name: str) -> None:
+    height, width, channels = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "mnist14": (14, 14, 1),
+                               "cifar10": (32, 32, 3)}[name]
+    assert session.SIZES[name] == (height * width * channels, 10)
+    Hyper(**session.DEFAULTS[name])
+    found = shiftgrad("estimate", "--dataset", name, "--config", "sim_16x16", "--json")
+    assert found.exit_code == 0, found.stderr
 
 
 def test_report_and_checkpoint(tmp_path: Path) -> None:
@@ -185,6 +231,9 @@ def test_serial_device(monkeypatch: pytest.MonkeyPatch) -> None:
         (("train", "--resume-if-present"), "needs --save"),
         (("train", "--epochs", "1" + 400 * "0"), "epochs must be at most 1,000,000"),
         (("train", "--lr-shift", "58"), "halvings must be at most 63, got 64"),
+        (("train", "--shift", "-1"), "shift must be an integer from 0, got -1"),
+        (("train", "--shift", "8"), "shift must be less than the sides of an image, 8 x 8, got 8"),
+        (("train", "--dataset", "cifar10", "--data-dir", "/nowhere"), "/nowhere: wanted .* got no such folder"),
         (("estimate", "--clock-mhz", "0"), "0"),
         (("estimate", "--clock-mhz", "nan"), "wanted a frequency, got nan"),
         (("estimate", "--clock-mhz", "inf"), "wanted a frequency, got inf"),
@@ -223,8 +272,11 @@ def test_no_command_is_the_help() -> None:
 
 def test_info() -> None:
     everything = json.loads(shiftgrad("info", "--json").stdout)
-    assert list(everything["configs"]) == list(CONFIGS) and set(everything["datasets"]) == {"digits", "mnist"}
+    assert list(everything["configs"]) == list(CONFIGS) and set(everything["datasets"]) == set(DATASETS)
+    assert {name: (entry["flip"], entry["shift"]) for name, entry in everything["datasets"].items()} == {
+        "digits": (False, 0), "mnist": (False, 0), "mnist14": (False, 0), "cifar10": (True, 0)}
     text = shiftgrad("info").stdout
+    assert [line.split()[0] for line in text.splitlines() if line.endswith("--flip")] == ["cifar10"]
     assert all(name in text for name in (*CONFIGS, *everything["boards"]))
     one = json.loads(shiftgrad("info", "--config", "sim_4x4", "--json").stdout)
     assert one["macs_per_cycle"] == 16 and one["bytes"] == get_config("sim_4x4").bytes_total

@@ -16,7 +16,7 @@ from shiftgrad.compiler import CompileError, batch_shift, compile_network
 from shiftgrad.config import CONFIGS, Config
 from shiftgrad.initialise import generator_seeds, initial_weights, weight_exponent
 from shiftgrad.isa import LEGAL_FLAGS, OPERANDS, Flag, Memory, Opcode
-from shiftgrad.models import Dense, Network, NetworkError, mlp
+from shiftgrad.models import Dense, Network, NetworkError, Weights, mlp
 from shiftgrad.plan import Plan, first_fit, peak
 
 BIG = Config(name="big", size=4, act_words=65536, err_words=65536, wgt_words=65536, mom_words=65536, vec_words=32768,
@@ -31,8 +31,11 @@ def plan_of(network: Network, config: Config = CONFIGS["sim_8x8"], *, batch: int
 
 def test_mlp_layers() -> None:
     network = mlp(64, (48, 20), 10)
-    assert [(layer.name, layer.units, layer.relu, n) for layer, n in network.fan_in()] == [
-        ("fc1", 48, True, 64), ("fc2", 20, True, 48), ("fc3", 10, False, 20)]
+    assert [(layer, shape) for layer, shape in network.steps()] == [
+        (Dense(name="fc1", units=48, relu=True), (1, 1, 64)), (Dense(name="fc2", units=20, relu=True), (1, 1, 48)),
+        (Dense(name="fc3", units=10), (1, 1, 20))]
+    assert [(w.name, w.fan_in) for w in network.weights()] == [
+        ("fc1.weight", 64), ("fc2.weight", 48), ("fc3.weight", 20)]
     assert (network.classes, network.parameters) == (10, 65 * 48 + 49 * 20 + 21 * 10)
 
 
@@ -42,7 +45,7 @@ def test_mlp_layers() -> None:
     (lambda: Dense(name="a b", units=1), "must be an identifier, got 'a b'"),
     (lambda: mlp(0, (), 2), "inputs must be an integer from 1, got 0"),
     (lambda: Network(name="n", inputs=1, layers=()), "one or more"),
-    (lambda: Network(name="n", inputs=1, layers=("x",)), "layer 0 must be a Dense, got str"),  # type: ignore[arg-type]
+    (lambda: Network(name="n", inputs=1, layers=("x",)), "layer 0 must be a Dense, Conv, .*, got str"),  # type: ignore[arg-type]
     (lambda: Network(name="n", inputs=1, layers=(Dense(name="a", units=2),) * 2), "layer a: names must be unique"),
     (lambda: Network(name="n", inputs=1, layers=(Dense(name="a", units=2, relu=True),)), "layer a: the last layer"),
     (lambda: mlp(3, (), 1), "layer fc1: a classifier needs at least 2 units, got 1"),
@@ -54,13 +57,17 @@ def test_networks_that_make_no_sense(build: object, message: str) -> None:
 
 # --- initialisation -------------------------------------------------------------------------------
 
+def exponent(fan_in: int, **more: object) -> int:
+    return weight_exponent(Weights(name="w", inputs=fan_in, outputs=1, **more))  # type: ignore[arg-type]
+
+
 def test_weight_exponents() -> None:
     # std = sqrt(2 / 32) = 1/4 gives 4 std = 1 exactly
-    assert weight_exponent(32) == -7
-    assert weight_exponent(33) == -7  # just below 1 still rounds up
-    assert weight_exponent(31) == -6
-    assert weight_exponent(32, zero=True) == -9
-    assert weight_exponent(784) == math.ceil(math.log2(4 * math.sqrt(2 / 784))) - 7 == -9
+    assert exponent(32) == -7
+    assert exponent(33) == -7  # just below 1 still rounds up
+    assert exponent(31) == -6
+    assert exponent(32, gain=1 / 4) == -9
+    assert exponent(784) == math.ceil(math.log2(4 * math.sqrt(2 / 784))) - 7 == -9
 
 
 def test_weights_are_he() -> None:
@@ -68,15 +75,17 @@ def test_weights_are_he() -> None:
         Dense(name="a", units=200, relu=True), Dense(name="b", units=50, relu=True),
         Dense(name="c", units=10, zero=True)))
     weights = initial_weights(network, 5)
-    for (layer, fan_in), q in zip(network.fan_in(), weights.values(), strict=True):
-        assert q.dtype == np.int8 and q.shape == (fan_in, layer.units) and np.abs(q.astype(int)).max(initial=0) <= 127
+    for layer, (name, q) in zip(network.weights(), weights.items(), strict=True):
+        assert name == layer.name and q.dtype == np.int8 and q.shape == (layer.fan_in, layer.outputs)
+        assert np.abs(q.astype(int)).max(initial=0) <= 127
         if layer.zero:
-            assert not q.any()
+            assert not q.any() and weight_exponent(layer) == exponent(50, gain=1 / 4)
         else:
-            std = q.std() * 2.0 ** weight_exponent(fan_in)
-            assert std == pytest.approx(math.sqrt(2 / fan_in), rel=0.05)
+            std = q.std() * 2.0 ** weight_exponent(layer)
+            assert std == pytest.approx(math.sqrt(2 / layer.fan_in), rel=0.05)
     again, other = initial_weights(network, 5), initial_weights(network, 6)
-    assert np.array_equal(weights["a"], again["a"]) and not np.array_equal(weights["a"], other["a"])
+    assert np.array_equal(weights["a.weight"], again["a.weight"])
+    assert not np.array_equal(weights["a.weight"], other["a.weight"])
 
 
 def test_generator_seeds() -> None:
@@ -206,11 +215,12 @@ def test_descriptors() -> None:
     plan = plan_of(mlp(9, (17,), 10), batch=3)
     for tensor in plan.tensors:
         words = [isa.unpack(fields, word) for fields, word in zip(isa.DESCRIPTOR, tensor.descriptor(), strict=True)]
-        assert words[0] == {"base": tensor.base, "stride": -(-tensor.cols // 8)}
-        assert words[1] == {"rows": tensor.rows, "cols": tensor.cols}
-        assert words[2] == {"memory": tensor.memory}
+        assert words[0] == {"base": tensor.base}
+        assert words[1] == {"planes": tensor.rows, "cols": tensor.cols}
+        assert words[2] == {"memory": tensor.memory, "stride": -(-tensor.cols // 8)}
+        assert not any(words[3].values())
         assert words[4] == {"exponent": tensor.exponent, "count": 0}
-    assert plan.tensor("fc1.weight").exponent == weight_exponent(9)
+    assert plan.tensor("fc1.weight").exponent == exponent(9)
     assert plan.tensor("fc1.bias").exponent == -14
     with pytest.raises(KeyError, match="no tensor 'x'; there are: input, labels, fc1.weight"):
         plan.tensor("x")

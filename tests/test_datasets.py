@@ -1,13 +1,14 @@
-"""Data sets: divisions, IDX files and every way they can be wrong."""
+"""Data sets: divisions, IDX files and every way they can be wrong; pixels as mantissas."""
 
 import gzip
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from shiftgrad.datasets import DatasetError, load
+from shiftgrad.datasets import Dataset, DatasetError, load, mantissas
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -32,7 +33,8 @@ def test_digits() -> None:
     assert data.images.dtype == data.labels.dtype == np.uint8
     assert data.images.max() == 255 and data.images.min() == 0
     assert set(np.unique(data.images)) <= {x * 255 // 16 for x in range(17)}
-    assert (data.shape, data.inputs, data.classes) == ((8, 8), 64, 10)
+    assert (data.shape, data.inputs, data.classes) == ((8, 8, 1), 64, 10)
+    assert not data.centred and data.blank == 0
     assert set(data.labels) == set(range(10))
 
 
@@ -50,6 +52,7 @@ def test_mnist_as_published(tmp_path: Path, zipped: bool) -> None:
     assert data.images.shape == (30, 784) and data.test_images.shape == (7, 784)
     assert list(data.images[:, 0]) == list(range(30)) and list(data.test_images[:, 0]) == list(range(100, 107))
     assert list(data.labels) == [i % 10 for i in range(30)]
+    assert (data.name, data.shape, data.classes, data.centred) == ("mnist", (28, 28, 1), 10, False)
 
 
 def test_mnist_t10k_alone_is_divided_by_a_fixed_permutation(tmp_path: Path) -> None:
@@ -69,6 +72,24 @@ def test_mnist_train_alone_is_divided(tmp_path: Path) -> None:
     data = load("mnist", tmp_path)
     assert (len(data.images), len(data.test_images)) == (50, 10)
     assert sorted([*data.images[:, 0], *data.test_images[:, 0]]) == list(range(60))
+
+
+def test_mnist14_averages_the_same_images(tmp_path: Path) -> None:
+    print("seed 4")
+    images = np.random.default_rng(4).integers(0, 256, (20, 28, 28)).astype(np.uint8)
+    images[0, :2, :6] = [[255, 255, 0, 1, 1, 0], [255, 255, 1, 0, 0, 0]]  # 255, a half and a quarter
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx(images))
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(np.arange(20, dtype=np.uint8) % 10))
+    whole, small = load("mnist", tmp_path), load("mnist14", tmp_path)
+    assert (small.name, small.shape, small.inputs, small.classes) == ("mnist14", (14, 14, 1), 196, 10)
+    corners = [whole.images.reshape(-1, 28, 28)[:, y::2, x::2].astype(float) for y in (0, 1) for x in (0, 1)]
+    wanted = np.floor(sum(corners) / 4 + 0.5).reshape(-1, 196)
+    np.testing.assert_array_equal(small.images, wanted)
+    first = np.flatnonzero(np.random.default_rng(0).permutation(20) == 0)[0]
+    assert list(np.vstack([small.images, small.test_images])[first, :3]) == [255, 1, 0]
+    assert len(small.test_images) == 4 and small.test_images.shape[1] == 196
+    np.testing.assert_array_equal(small.labels, whole.labels)
+    np.testing.assert_array_equal(small.test_labels, whole.test_labels)
 
 
 @pytest.mark.parametrize(("part", "least"), [("t10k", 5), ("train", 6)])
@@ -125,7 +146,46 @@ def test_missing_files(tmp_path: Path, folder: str) -> None:
 
 
 def test_names() -> None:
-    with pytest.raises(DatasetError, match="no data set 'cifar'; there are: digits, mnist"):
+    with pytest.raises(DatasetError, match="no data set 'cifar'; there are: digits, mnist, mnist14, cifar10"):
         load("cifar")
-    with pytest.raises(DatasetError, match="wanted --data-dir"):
-        load("mnist")
+    for name in ("mnist", "mnist14", "cifar10"):
+        with pytest.raises(DatasetError, match=f"{name}: wanted --data-dir"):
+            load(name)
+
+
+# --- the record -----------------------------------------------------------------------------------
+
+
+def colour() -> Dataset:
+    return Dataset(name="colour", images=np.zeros((4, 18), np.uint8), labels=np.zeros(4, np.uint8),
+                   test_images=np.zeros((2, 18), np.uint8), test_labels=np.zeros(2, np.uint8), shape=(2, 3, 3),
+                   classes=2, centred=True)
+
+
+def test_images_must_have_the_shape() -> None:
+    assert colour().inputs == 18
+    for wrong, message in (
+        ({"shape": (2, 3)}, r"wanted a shape of \(height, width, channels\), got \(2, 3\)"),
+        ({"shape": (2, 3, 1)}, r"wanted training images of uint8 \[n, 6\], got uint8 \[4, 18\]"),
+        ({"test_images": np.zeros((2, 2, 9), np.uint8)}, r"wanted held-out images .* got uint8 \[2, 2, 9\]"),
+        ({"images": np.zeros((4, 18), np.int8)}, r"wanted training images .* got int8 \[4, 18\]"),
+        ({"labels": np.zeros(3, np.uint8)}, "4 training images need as many labels, got 3"),
+    ):
+        with pytest.raises(DatasetError, match=f"colour: {message}"):
+            replace(colour(), **wrong)
+
+
+def test_mantissas() -> None:
+    every = np.arange(256, dtype=np.uint8)
+    grey, centred = mantissas(every, False), mantissas(every, True)
+    assert grey.dtype == centred.dtype == np.int8
+    assert grey.tolist() == [p // 2 for p in range(256)]
+    assert centred.tolist() == [-127, *range(-127, 128)]
+    with pytest.raises(TypeError, match="images must be uint8 pixels, got int8"):
+        mantissas(every.astype(np.int8), True)
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_blank_is_the_pixel_of_mantissa_0(centred: bool) -> None:
+    data = replace(colour(), centred=centred)
+    assert mantissas(np.array([data.blank], np.uint8), centred).tolist() == [0]

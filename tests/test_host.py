@@ -205,7 +205,7 @@ def test_a_failed_program_names_its_instruction() -> None:
     host = host_of(mlp(6, (5,), 3))
     host.load_batch(*samples(4, 6, 3))
     backward = next(i for i in host.plan.instructions if i.opcode == Opcode.BWD)
-    host.device.write(Region.TABLE.address + 32 * host.plan.tensor("fc1.error").id, [0])
+    host.device.write(Region.TABLE.address + 32 * host.plan.tensor("fc1.error").id + 4, [0])
     with pytest.raises(MachineError) as caught:
         host.train_step()
     assert (caught.value.status, caught.value.pc) == (Status.BAD_SHAPE, backward.pc)

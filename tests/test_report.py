@@ -65,6 +65,7 @@ def result(counted: bool = True, **changes: Any) -> dict[str, Any]:
         "counters": counters, "seconds": 2.0, "device": "verilator", "network": "mlp-64-48-10", "parameters": 3610,
         "config": "sim_8x8", "dataset": "digits", "train_samples": 1437, "test_samples": 360, "batch": 16, "epochs": 6,
         "lr_shift": 4, "drops": [0.5], "scale": "delayed", "seed": 0, "sample_every": 20, "resumed_from_step": 0,
+        "flip": False, "shift": 0,
         **changes,
     }
 
@@ -81,6 +82,14 @@ def test_one_whole_file() -> None:
     assert len(images(page)) == 6
     for text in (FINAL, "97.50 %", "4,800", "mlp-64-48-10 on sim_8x8", "2^-4, halved after 50 %"):
         assert text in page
+
+
+@pytest.mark.parametrize(
+    ("flip", "shift", "words"),
+    [(False, 0, "-"), (True, 0, "flips"), (False, 2, "shifts to 2 pixels"), (True, 3, "flips and shifts to 3 pixels")])
+def test_augmentation(flip: bool, shift: int, words: str) -> None:
+    page = report.render(result(flip=flip, shift=shift), History(), FINAL)
+    assert f"<dt>augmentation</dt><dd>{words}</dd>" in page
 
 
 def test_charts_say_what_they_show() -> None:

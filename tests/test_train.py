@@ -15,6 +15,7 @@ from shiftgrad.config import get_config
 from shiftgrad.datasets import Dataset, DatasetError
 from shiftgrad.device import GoldenDevice
 from shiftgrad.host import Host
+from shiftgrad.images import mantissas
 from shiftgrad.meters import Probe
 from shiftgrad.models import mlp
 from shiftgrad.plan import Plan
@@ -33,7 +34,7 @@ def blobs(count: int = 22, held: int = 9, seed: int = 7) -> Dataset:
     centres = np.array([[240, 240, 0, 0, 30, 30], [0, 30, 240, 240, 0, 0], [30, 0, 0, 30, 240, 240]])
     images = np.clip(centres[labels] + rng.integers(-30, 31, (count + held, 6)), 0, 255).astype(np.uint8)
     return Dataset(name="blobs", images=images[:count], labels=labels[:count], test_images=images[count:],
-                   test_labels=labels[count:], shape=(2, 3), classes=3)
+                   test_labels=labels[count:], shape=(2, 3, 1), classes=3)
 
 
 def plan(hyper: Hyper = HYPER) -> Plan:
@@ -179,6 +180,66 @@ def test_an_epoch_visits_every_sample_at_most_once() -> None:
     assert not np.array_equal(epochs[0][:4], other.batch_indices(0))
 
 
+def colour() -> Dataset:
+    """:func:`blobs` as 1 x 2 pixels of 3 colours, centred."""
+    return replace(blobs(), shape=(1, 2, 3), centred=True)
+
+
+class Seen:
+    """Collects the input that the device held at every step, and at every evaluation."""
+
+    def __init__(self) -> None:
+        self.steps: list[np.ndarray] = []
+        self.evaluations: list[np.ndarray] = []
+
+    def step(self, t: Trainer) -> None:
+        self.steps.append(t.host.read_tensor("input"))
+
+    def evaluating(self, t: Trainer, done: int, total: int) -> None:
+        self.evaluations.append(t.host.read_tensor("input"))
+
+    def epoch(self, t: Trainer, epoch) -> None:
+        pass
+
+
+@pytest.mark.parametrize("data", [blobs(), colour()], ids=["grey", "centred"])
+def test_the_machine_sees_mantissas_of_the_data_sets_rule(data: Dataset) -> None:
+    t = trainer(data=data)
+    seen = Seen()
+    t.run(max_steps=5, watch=seen)
+    for step, got in enumerate(seen.steps):
+        np.testing.assert_array_equal(got, mantissas(data.images[t.batch_indices(step)], data.centred))
+    for index, got in enumerate(seen.evaluations):
+        wanted = mantissas(data.test_images[4 * index : 4 * index + 4], data.centred)
+        np.testing.assert_array_equal(got[: len(wanted)], wanted)
+    assert len(seen.steps) == 5 and len(seen.evaluations) == 3
+
+
+def test_flips_reach_the_training_steps_and_not_the_evaluations() -> None:
+    data = colour()
+    t = trainer(replace(HYPER, flip=True, seed=2), data=data)
+    seen = Seen()
+    t.run(max_steps=5, watch=seen)
+    mirrored = 0
+    for step, got in enumerate(seen.steps):
+        for index, image in zip(t.batch_indices(step), got, strict=True):
+            pixels = mantissas(data.images[index], True).reshape(2, 3)
+            mirrored += (flipped := np.array_equal(image, pixels[::-1].reshape(-1)))
+            assert flipped or np.array_equal(image, pixels.reshape(-1))
+    assert 5 <= mirrored <= 15
+    for index, got in enumerate(seen.evaluations):
+        wanted = mantissas(data.test_images[4 * index : 4 * index + 4], True)
+        np.testing.assert_array_equal(got[: len(wanted)], wanted)
+
+
+@pytest.mark.parametrize("data", [blobs(), replace(blobs(), centred=True)], ids=["grey", "centred"])
+def test_shifts_bring_in_mantissas_of_0(data: Dataset) -> None:
+    t = trainer(replace(HYPER, shift=1), data=replace(data, images=np.full_like(data.images, 250)))
+    seen = Seen()
+    t.run(max_steps=5, watch=seen)
+    assert set(np.unique(seen.steps)) == {0, 122 if data.centred else 125}
+
+
 def test_schedule() -> None:
     hyper = replace(HYPER, drops=(0.5, 0.75))
     assert [hyper.lr_extra(step, 8) for step in range(8)] == [0, 0, 0, 0, 1, 1, 2, 2]
@@ -249,6 +310,22 @@ def test_stopping_leaves_no_trace(tmp_path: Path, at: int, evaluating: bool, sca
     assert outcome.totals.counters == expected.totals.counters and outcome.totals.metered == expected.totals.metered
 
 
+@pytest.mark.parametrize("at", [3, 10])
+def test_stopping_leaves_no_trace_in_flips_and_shifts(tmp_path: Path, at: int) -> None:
+    hyper, data, path, stop = replace(HYPER, flip=True, shift=1), blobs(), tmp_path / "c.npz", Stop()
+    straight = trainer(hyper)
+    expected = straight.run()
+    with pytest.raises(Interrupted):
+        trainer(hyper, save=path).run(watch=StopAt(stop, at), stop=stop)
+    saved = checkpoints.load(path)
+    assert saved.hyper == hyper
+    resumed = trainer(saved.hyper, resume=saved, data=data)
+    same_history(expected.history, resumed.run().history)
+    same_state(straight, resumed)
+    plain = trainer()
+    assert plain.run().history.loss != expected.history.loss
+
+
 def test_stopping_without_a_path() -> None:
     stop = Stop()
     with pytest.raises(Interrupted):
@@ -310,17 +387,24 @@ def test_comparisons_add_up_over_runs(tmp_path: Path) -> None:
 def test_data_that_does_not_fit() -> None:
     with pytest.raises(DatasetError, match="a batch of 4 needs as many samples, got 3"):
         trainer(data=blobs(3))
-    wrong = replace(blobs(), images=np.zeros((22, 4), np.uint8), shape=(2, 2))
+    wrong = replace(blobs(), images=np.zeros((22, 4), np.uint8), test_images=np.zeros((9, 4), np.uint8),
+                    shape=(2, 2, 1))
     with pytest.raises(DatasetError, match="blobs has 4 inputs and 3 classes, mlp-6-5-3 takes 6 and gives 3"):
         trainer(data=wrong)
 
 
 @pytest.mark.parametrize(
     "bad", [{"batch": 0}, {"epochs": 0}, {"epochs": 10**400}, {"lr_shift": -1}, {"seed": -1}, {"drops": (0.8, 0.6)},
-            {"drops": (1.5,)}, {"eval_every": 0}])
+            {"drops": (1.5,)}, {"eval_every": 0}, {"flip": 1}, {"flip": None}, {"shift": -1}, {"shift": 0.5}])
 def test_hyperparameters_out_of_range(bad: dict) -> None:
     with pytest.raises(HyperError, match=f"{next(iter(bad))} must be"):
         replace(HYPER, **bad)
+
+
+def test_a_shift_as_large_as_an_image() -> None:
+    trainer(replace(HYPER, shift=1))
+    with pytest.raises(HyperError, match="shift must be less than the sides of an image, 2 x 3, got 2"):
+        trainer(replace(HYPER, shift=2))
 
 
 def test_halvings_beyond_the_slowest_rate() -> None:

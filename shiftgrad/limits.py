@@ -1,0 +1,92 @@
+"""What a machine cannot do, said before it is asked to: every reason for a network not to compile."""
+
+from __future__ import annotations
+
+from golden.tensor import SUM_BITS_MAX
+from shiftgrad import isa
+from shiftgrad.config import MEMORIES, Config
+from shiftgrad.draft import Draft
+from shiftgrad.isa import Memory, Opcode
+from shiftgrad.models import Dense, Network
+
+__all__ = ["CompileError", "check_counts", "check_entries", "check_fit", "check_shifts", "check_sizes"]
+
+DIMENSION_MAX = 65535
+REDUCTION_MAX = ((1 << 31) - 1) // 127**2
+
+
+class CompileError(ValueError):
+    """A network that cannot run on a configuration; the message names the layer and what was over which limit."""
+
+
+def check_sizes(network: Network, config: Config, batch: int) -> None:
+    """Batch, reductions, widths and classes."""
+    if not isinstance(batch, int) or not 1 <= batch <= DIMENSION_MAX:
+        raise CompileError(f"network {network.name}: batch must be an integer from 1 to {DIMENSION_MAX}, got {batch!r}")
+    for layer, shape in network.steps():
+        noun = "units" if isinstance(layer, Dense) else "channels"
+        for weights in layer.weights(shape, network.blocks):
+            taps = weights.window.height * weights.window.width
+            source = "inputs" if taps == 1 else f"inputs ({taps} taps x {weights.inputs} channels)"
+            for what, terms in ((source, weights.fan_in), (noun, taps * weights.outputs)):
+                if terms > REDUCTION_MAX:
+                    raise CompileError(f"layer {layer.name}: a sum of {terms} int8 products could overflow 32 bits: "
+                                       f"at most {REDUCTION_MAX} {what}, got {terms}")
+            for what, terms in ((source, weights.fan_in), (noun, weights.outputs)):
+                if terms > DIMENSION_MAX:
+                    raise CompileError(f"layer {layer.name}: {what} must be at most {DIMENSION_MAX}, got {terms}")
+    if network.classes > config.classes:
+        raise CompileError(f"layer {network.layers[-1].name}: {config.name} classifies at most {config.classes} "
+                           f"classes, got {network.classes} units")
+
+
+def check_entries(draft: Draft) -> None:
+    """Rows of images, and lengths of scalar sums."""
+    for name, entry in draft.entries.items():
+        if entry.rows > DIMENSION_MAX:
+            pixels = entry.height * entry.width
+            owner = f"layer {entry.layer}" if entry.layer else "the input"
+            raise CompileError(f"{owner}: {name} has {entry.rows} rows, {draft.batch} images of {pixels} pixels; at "
+                               f"most {DIMENSION_MAX}: use a batch of at most {DIMENSION_MAX // pixels}")
+    for order in draft.orders:
+        if order.opcode == Opcode.SUM:
+            error = draft.entries[order.operands["b"]]
+            if (error.rows - 1).bit_length() + (error.cols - 1).bit_length() > SUM_BITS_MAX:
+                raise CompileError(f"layer {order.layer}: the scalar {order.operands['dst']} sums {error.rows} x "
+                                   f"{error.cols} errors, each side rounded up to a power of two; at most "
+                                   f"2^{SUM_BITS_MAX}: use a smaller batch or fewer channels")
+
+
+def check_shifts(network: Network, draft: Draft, lr_shift: int, batch_shift: int) -> None:
+    """Learning rates."""
+    largest = max((order.imm for order in draft.orders), default=0)
+    slow = largest - lr_shift - batch_shift
+    scalars = f" + {slow} (scalars)" if slow > 0 else ""
+    if lr_shift + batch_shift < 0 or largest > isa.LR_MAX:
+        raise CompileError(f"network {network.name}: lr_shift + round(log2 batch){scalars} must be from 0 to "
+                           f"{isa.LR_MAX}, got {lr_shift} + {batch_shift}{scalars}")
+
+
+def check_counts(network: Network, config: Config, draft: Draft) -> None:
+    """Instructions and tensors."""
+    for what, used, limit, items in (
+        ("program memory", len(draft.orders), config.program_words, [order.layer for order in draft.orders]),
+        ("tensor table", len(draft.entries), config.tensors, [entry.layer for entry in draft.entries.values()]),
+    ):
+        if used > limit:
+            layer = next((name for name in items[limit:] if name), network.layers[-1].name)
+            raise CompileError(f"layer {layer}: network {network.name} does not fit the {what} of {config.name}: "
+                               f"{used} entries are needed, there are {limit}: {used - limit} over")
+
+
+def check_fit(network: Network, config: Config, draft: Draft, memory: Memory, ends: dict[str, int]) -> None:
+    """Words of one memory; ``ends`` are the first words behind its tensors."""
+    label = MEMORIES[memory]
+    depth, unit = config.words(label), config.size * config.lane_bytes(label)
+    over = [name for name, end in ends.items() if end > depth]
+    if over:
+        name, needed = over[0], max(ends.values())
+        layer = draft.entries[name].layer
+        owner = f"layer {layer}" if layer else f"network {network.name}"
+        raise CompileError(f"{owner}: {name} does not fit the {label} memory of {config.name}: {needed * unit} bytes "
+                           f"are needed, there are {depth * unit}: {(needed - depth) * unit} bytes over")
