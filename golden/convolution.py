@@ -6,6 +6,7 @@ out], taps in line order, the channels of a tap together. A dense layer is a 1 x
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 __all__ = ["Window", "backward", "backward_macs", "forward", "gradient", "patches", "product"]
 
 FLOAT32_TERMS = 1 << 10  # reductions up to here are exact in float32: 2^10 * 128^2 = 2^24
+BLOCK = 1 << 18  # elements of the patches worked on at a time, so that they stay in the cache
 Ints = NDArray[Any]
 
 
@@ -40,12 +42,17 @@ class Window:
         return self == Window()
 
 
-def product(a: Ints, b: Ints) -> NDArray[np.int64]:
-    """a[M, K] . b[K, N] of int8, exact: float BLAS keeps every partial sum below its mantissa's range."""
-    total = np.zeros((a.shape[0], b.shape[1]), np.int64)
-    for start in range(0, a.shape[1], FLOAT32_TERMS):
+def product(a: Ints, b: Ints) -> NDArray[np.int32]:
+    """a[M, K] . b[K, N] of int8, K < 2^17, exact: float BLAS keeps every partial sum below its mantissa's range."""
+    return _product(a.astype(np.float32), b.astype(np.float32))
+
+
+def _product(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.int32]:
+    terms = a.shape[1]
+    total: NDArray[np.int32] = (a[:, :FLOAT32_TERMS] @ b[:FLOAT32_TERMS]).astype(np.int32)
+    for start in range(FLOAT32_TERMS, terms, FLOAT32_TERMS):
         part = slice(start, start + FLOAT32_TERMS)
-        total += (a[:, part].astype(np.float32) @ b[part].astype(np.float32)).astype(np.int64)
+        total += (a[:, part] @ b[part]).astype(np.int32)
     return total
 
 
@@ -63,28 +70,66 @@ def patches(x: Ints, window: Window) -> Ints:
     return seen.reshape(planes * lines * pixels, -1)
 
 
-def forward(x: Ints, weights: Ints, window: Window) -> NDArray[np.int64]:
+def _blocks(x: Ints, window: Window) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """The rows of :func:`patches`, some images at a time: which outputs they are of, and float32 values.
+
+    The values are overwritten by the next.
+    """
+    planes, height, width, channels = x.shape
+    lines, pixels = window.output(height, width)
+    taps = window.height * window.width
+    count = min(planes, max(1, BLOCK // (lines * pixels * taps * channels)))
+    padded = np.zeros((count, height + 2 * window.pad_y, width + 2 * window.pad_x, channels), np.float32)
+    inner = padded[:, window.pad_y:window.pad_y + height, window.pad_x:window.pad_x + width]
+    views = np.lib.stride_tricks.sliding_window_view(padded, (window.height, window.width), (1, 2))
+    views = views[:, ::window.step_y, ::window.step_x].transpose(0, 1, 2, 4, 5, 3)
+    seen = np.empty(views.shape, np.float32)
+    for first in range(0, planes, count):
+        images = x[first:first + count]
+        inner[:len(images)] = images
+        for dy in range(window.height):
+            seen[:, :, :, dy] = views[:, :, :, dy]
+        outputs = slice(first * lines * pixels, (first + len(images)) * lines * pixels)
+        yield outputs, seen.reshape(-1, taps * channels)[:outputs.stop - outputs.start]
+
+
+def forward(x: Ints, weights: Ints, window: Window) -> NDArray[np.int32]:
     """Outputs [pixels out, channels out] of ``x`` [planes, height, width, channels in]."""
-    return product(patches(x, window), weights)
+    if window.identity:
+        return product(patches(x, window), weights)
+    lines, pixels = window.output(*x.shape[1:3])
+    total = np.empty((len(x) * lines * pixels, weights.shape[1]), np.int32)
+    kernel = weights.astype(np.float32)
+    for outputs, seen in _blocks(x, window):
+        total[outputs] = _product(seen, kernel)
+    return total
 
 
-def gradient(x: Ints, errors: Ints, window: Window) -> NDArray[np.int64]:
+def gradient(x: Ints, errors: Ints, window: Window) -> NDArray[np.int32]:
     """Sum over all outputs of patch times error, like the weights; ``errors`` [pixels out, channels out]."""
-    return product(patches(x, window).T, errors)
+    total = np.zeros((window.height * window.width * x.shape[3], errors.shape[1]), np.int32)
+    for outputs, seen in _blocks(x, window):
+        total += _product(seen.T, errors[outputs].astype(np.float32))
+    return total
 
 
-def backward(errors: Ints, weights: Ints, window: Window, shape: tuple[int, int]) -> NDArray[np.int64]:
+def backward(errors: Ints, weights: Ints, window: Window, shape: tuple[int, int]) -> NDArray[np.int32]:
     """Errors [pixels in, channels in] of an input of ``shape`` (height, width).
 
     errors : [planes, lines out, pixels out, channels out]
     """
     planes, lines, pixels, channels_out = errors.shape
-    shares = product(errors.reshape(-1, channels_out), weights.T)
     if window.identity:
-        return shares
+        return product(errors.reshape(-1, channels_out), weights.T)
+    kernel = weights.reshape(window.height, window.width, -1, channels_out)
+    if window.step_y == window.step_x == 1:  # a forward product with the kernel mirrored
+        mirrored = kernel[::-1, ::-1].swapaxes(2, 3).reshape(-1, kernel.shape[2])
+        return forward(errors, mirrored, Window(window.height, window.width, 1, 1, window.height - 1 - window.pad_y,
+                                                window.width - 1 - window.pad_x))
+    shares = product(errors.reshape(-1, channels_out), weights.T)
     height, width = shape
-    shares = shares.reshape(planes, lines, pixels, window.height, window.width, -1)
-    total = np.zeros((planes, height + 2 * window.pad_y, width + 2 * window.pad_x, shares.shape[-1]), np.int64)
+    shares = shares.reshape(planes, lines, pixels, *kernel.shape[:3])
+    total = np.zeros((planes, height + 2 * window.pad_y, width + 2 * window.pad_x, kernel.shape[2]), np.int32)
     for dy in range(window.height):
         for dx in range(window.width):
             total[:, dy:dy + lines * window.step_y:window.step_y,

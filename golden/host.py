@@ -119,10 +119,10 @@ class HostPort:
         if address % 4:
             raise BusError(address, "the address must be a multiple of 4")
         try:
-            region = Region(address >> 20)
+            region = Region(address >> self.config.window_bits)
         except ValueError:
             raise BusError(address, "no such region") from None
-        low = (address & 0xFFFFF) >> 2
+        low = (address - self.config.address(region)) >> 2
         if region == Region.REGISTERS:
             for bad in range(4 * low, 4 * (low + count), 4):
                 if bad not in self._registers:
@@ -130,7 +130,8 @@ class HostPort:
                 if access not in (register := self._registers[bad]).access:
                     raise BusError(bad, f"register {register.name} is {register.access}")
         elif low + count > (words := self._region_words(region)):
-            raise BusError(region.address + 4 * max(low, words), f"{region.name} has {words} words of 32 bits")
+            first = self.config.address(region) + 4 * max(low, words)
+            raise BusError(first, f"{region.name} has {words} words of 32 bits")
         return region, low
 
     def _region_words(self, region: Region) -> int:

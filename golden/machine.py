@@ -172,29 +172,27 @@ class GoldenMachine(HostPort):
         if c:
             v += vector.scalar_term(self.scalar(c), c.exponent - e_v)
         if b:
-            v = rules.sat32(v + rules.align(vector.shortcut(self.images(b), dst.image).reshape(dst.shape),
-                                            b.exponent - e_v))
+            other = vector.shortcut(self.images(b), dst.image).reshape(dst.shape)
+            v = rules.add_sat32(v, rules.align(other, b.exponent - e_v))
         self._nearest(flags, dst, np.maximum(v, 0) if flags & Flag.RELU else v, e_v)
 
     def _addb(self, flags: int, dst: Tensor, a: Tensor, b: Tensor | None = None, c: Tensor | None = None,
               d: Tensor | None = None) -> None:
         v, e_v = self._scaled(a, d)
         if b:
-            v = rules.sat32(v + rules.align(vector.shortcut_backward(self.images(b), dst.image).reshape(dst.shape),
-                                            b.exponent - e_v))
+            other = vector.shortcut_backward(self.images(b), dst.image).reshape(dst.shape)
+            v = rules.add_sat32(v, rules.align(other, b.exponent - e_v))
         self._nearest(flags, dst, rules.backward_value(v, self.values(c) if c else None), e_v)
 
-    def _scaled(self, a: Tensor, d: Tensor | None) -> tuple[NDArray[np.int64], int]:
+    def _scaled(self, a: Tensor, d: Tensor | None) -> tuple[NDArray[np.int32], int]:
         """Operand ``a`` times scalar ``d``, or 1; and the product's exponent."""
         factor, e_d = (self.scalar(d), d.exponent) if d else (vector.ONE, UNIT_EXPONENT)
-        return self.values(a).astype(np.int64) * factor, a.exponent + e_d
+        return vector.scaled(self.values(a), factor), a.exponent + e_d
 
     def _sum(self, flags: int, n: int, dst: Tensor, b: Tensor, c: Tensor, a: Tensor | None = None) -> None:
-        terms = self.values(b).astype(np.int64)
-        if a:
-            terms = terms * self.values(a)
+        acc = vector.total(self.values(b), self.values(a) if a else None)
         e_g = b.exponent + (a.exponent if a else 0)
-        self._step(flags, dst, c, terms.sum(keepdims=True), e_g, vector.sum_limit(b.rows, b.cols), n)
+        self._step(flags, dst, c, acc, e_g, vector.sum_limit(b.rows, b.cols), n)
 
     def _avg(self, flags: int, dst: Tensor, a: Tensor) -> None:
         shift = vector.average_shift(a.height * a.width)

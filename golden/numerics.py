@@ -1,7 +1,8 @@
 """The rules of ``docs/numerics.md``, one function each, on NumPy integers.
 
 Tensors are arrays of any integer type; results are int64 unless stated, so no intermediate wraps. Exponents and shifts
-are Python integers: there is one a tensor.
+are Python integers: there is one a tensor. Where nothing can leave 32 bits, some of the rules work in int32, which is
+several times faster on whole tensors; ``tests/test_fast_rules.py`` holds those paths against the plain ones.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from golden.generator import default_seeds, gradient_draws, leap, xorshift_block
 from shiftgrad.isa import EXPONENT_MAX, EXPONENT_MIN, HISTORY
 
 __all__ = [
-    "BOUND8", "BOUND16", "ERROR_EXPONENT", "EXP2", "FRACTION", "LOG2", "LOG2E", "LossRows", "REQUANTISE_MIN",
-    "UPDATE_MIN", "align", "amax", "backward_value", "clamp_exponent", "default_seeds", "fixed", "forward_value",
-    "gradient_draws", "gradient_value", "guard_shift", "leap", "loss_rows", "nearest", "own_exponent", "push_history",
-    "requantise", "round_log2", "sat32", "saturate", "stochastic", "target_exponent", "update", "with_scalar",
-    "xorshift_block", "xorshift_step",
+    "BOUND16", "BOUND8", "ERROR_EXPONENT", "EXP2", "FRACTION", "LOG2", "LOG2E", "LossRows", "REQUANTISE_MIN",
+    "UPDATE_MIN", "add_sat32", "align", "amax", "backward_value", "clamp_exponent", "default_seeds", "fixed",
+    "forward_value", "gradient_draws", "gradient_value", "guard_shift", "leap", "loss_rows", "nearest", "own_exponent",
+    "push_history", "requantise", "round_log2", "sat32", "saturate", "stochastic", "target_exponent", "update",
+    "with_scalar", "xorshift_block", "xorshift_step",
 ]
 
 Ints = NDArray[Any]
@@ -29,6 +30,7 @@ Ints = NDArray[Any]
 FRACTION = 24  # fraction bits of the shifter, and bits of a random word
 REQUANTISE_MIN, UPDATE_MIN = -7, -15  # least shift of a requantisation and of an update
 ZERO_SHIFT = 32  # shifts from here up give zero
+INT8_ROOM = 23  # left shift of an int8 that stays far inside int32
 BOUND8, BOUND16 = 127, 32767
 ERROR_EXPONENT = -7  # of a LOSS result
 LOG2E = 23637  # round(2^14 log2 e)
@@ -80,15 +82,26 @@ def sat32(x: Ints) -> Ints:
     return x
 
 
+def add_sat32(a: Ints, b: Ints) -> Ints:
+    """a + b saturated to int32; of int32 when ``a`` is and no sum leaves it, which it then finds by itself."""
+    if a.dtype == np.int32 and a.size and amax(a) + amax(b) < 1 << 31:
+        return np.add(a, b, dtype=np.int32, casting="unsafe")
+    return sat32(np.add(a, b, dtype=np.int64))
+
+
 def align(x: Ints, d: int) -> Ints:
-    """x * 2^d, nearest with ties up for d < 0, saturated to int32. ``d`` is clamped to [-31, 31]; |x| <= 2^31."""
-    x, d = np.array(x, np.int64), max(-31, min(31, d))
+    """x * 2^d, nearest with ties up for d < 0, saturated to int32. ``d`` is clamped to [-31, 31]; |x| <= 2^31.
+
+    Of int32 when ``x`` is int8 and small enough.
+    """
+    d = max(-31, min(31, d))
+    x = np.array(x, np.int32 if x.dtype == np.int8 and d <= INT8_ROOM else np.int64)
     if d >= 0:
         x <<= d
     else:
         x += 1 << -d - 1
         x >>= -d
-    return sat32(x)
+    return x if x.dtype == np.int32 else sat32(x)
 
 
 # --- exponents ------------------------------------------------------------------------------------
@@ -136,13 +149,13 @@ def guard_shift(e_g: int, e_m: int, most: int) -> int:
 
 def forward_value(acc: Ints, e_v: int, *, bias: Ints | None = None, e_bias: int = 0, relu: bool = False) -> Ints:
     """acc[M, N] plus ``bias`` [N] aligned to ``e_v``, saturated to int32, then ReLU."""
-    v = acc if bias is None else sat32(acc + align(bias, e_bias - e_v))
+    v = acc if bias is None else add_sat32(acc, align(bias, e_bias - e_v))
     return np.maximum(v, 0) if relu else v
 
 
 def backward_value(acc: Ints, mask: Ints | None = None) -> Ints:
     """acc[M, N] where ``mask`` > 0, else 0."""
-    return acc if mask is None else np.where(mask > 0, acc, 0)
+    return acc if mask is None else acc * (mask > 0)  # not np.where, whose time depends on what it is given
 
 
 def gradient_value(acc: Ints, g: int, m: Ints, e_m: int, e_v: int) -> Ints:
@@ -151,6 +164,7 @@ def gradient_value(acc: Ints, g: int, m: Ints, e_m: int, e_v: int) -> Ints:
     A negative ``g`` (of long scalar sums only) drops bits of G towards minus infinity.
     """
     v = align(7 * np.asarray(m, np.int64), e_m - 3 - e_v)
+    acc = acc.astype(np.int64)
     return sat32(v + (acc << g if g >= 0 else acc >> -g))
 
 
@@ -162,9 +176,24 @@ def with_scalar(a: Ints, scalar: int, d: int) -> Ints:
 
 def requantise(v: Ints, s: int, r: Ints | None = None) -> tuple[Ints, int]:
     """round(v / 2^s) as int8, stochastically when there are random words ``r``; and how many mantissas saturated."""
+    if r is None and v.dtype == np.int32 and 1 <= s <= INT8_ROOM:
+        return _requantise32(v, s)
     rounded = nearest(v, s) if r is None else stochastic(v, s, r)
     q = saturate(rounded).astype(np.int8)
     return q, int(np.count_nonzero(q != rounded))
+
+
+def _requantise32(v: Ints, s: int) -> tuple[Ints, int]:
+    """:func:`requantise` to nearest of int32 for s in [1, 23]: saturate before adding 1/2, so that nothing wraps."""
+    half = 1 << s - 1
+    least, most = -(BOUND8 << s) - half, (BOUND8 << s) + half - 1  # those that become -127 and 127
+    saturated = 0
+    if v.size and (int(v.max()) > most or int(v.min()) < least):
+        saturated = int(np.count_nonzero(v > most) + np.count_nonzero(v < least))
+        v = np.clip(v, least, most)
+    q = v + np.int32(half)
+    q >>= s
+    return q.astype(np.int8), saturated
 
 
 def update(dst: Ints, m: Ints, s: int, r: Ints, *, bound: int = BOUND8) -> Ints:

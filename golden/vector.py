@@ -1,6 +1,6 @@
 """What the vector unit computes, element by element: sums, products with a scalar, pooling and their backward sides.
 
-Images are [planes, height, width, channels]; results are int64 accumulators, not yet requantised.
+Images are [planes, height, width, channels]; results are int32 or int64 accumulators, not yet requantised.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from golden.numerics import align, round_log2
 
 __all__ = ["ONE", "average", "average_backward", "average_shift", "largest", "largest_backward", "scalar_term",
-           "shortcut", "shortcut_backward", "sum_limit"]
+           "scaled", "shortcut", "shortcut_backward", "sum_limit", "total"]
 
 Ints = NDArray[Any]
 ONE = 1 << 14  # a scalar of 1.0 at exponent -14
@@ -54,7 +54,7 @@ def average(x: Ints) -> Ints:
 
 def average_backward(e: Ints, shape: tuple[int, ...]) -> Ints:
     """``e`` [planes, channels] at every pixel of an image of ``shape``."""
-    return np.broadcast_to(e[:, None, None, :].astype(np.int64), shape)
+    return np.broadcast_to(e[:, None, None, :].astype(np.int32), shape)
 
 
 def _windows(x: Ints) -> Ints:
@@ -66,7 +66,8 @@ def _windows(x: Ints) -> Ints:
 
 def largest(x: Ints) -> Ints:
     """Maximum of each 2 x 2 window."""
-    return _windows(x).max(axis=3).astype(np.int64)
+    lines = np.maximum(x[:, ::2], x[:, 1::2])
+    return np.maximum(lines[:, :, ::2], lines[:, :, 1::2]).astype(np.int32)
 
 
 def largest_backward(e: Ints, x: Ints, *, mask: bool) -> Ints:
@@ -77,9 +78,20 @@ def largest_backward(e: Ints, x: Ints, *, mask: bool) -> Ints:
     if mask:
         chosen &= windows > 0
     planes, lines, pixels, _, channels = windows.shape
-    routed = np.where(chosen, e[:, :, :, None, :].astype(np.int64), 0)
+    routed = chosen * e[:, :, :, None, :].astype(np.int32)
     routed = routed.reshape(planes, lines, pixels, 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
     return routed.reshape(x.shape)
+
+
+def scaled(a: Ints, factor: int) -> NDArray[np.int32]:
+    """int8 ``a`` times a 16-bit ``factor``."""
+    return a.astype(np.int32) * np.int32(factor)
+
+
+def total(b: Ints, a: Ints | None = None) -> NDArray[np.int64]:
+    """Sum of int8 ``b``, or of the products of ``a`` and ``b``, [1, 1]."""
+    terms = b if a is None else np.multiply(a, b, dtype=np.int16)
+    return terms.sum(dtype=np.int64, keepdims=True)
 
 
 def sum_limit(rows: int, cols: int) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from shiftgrad.config import CONFIGS, MEMORIES, get_config
 from shiftgrad.datasets import DATASETS
-from shiftgrad.session import DEFAULTS, HIDDEN, SIZES
+from shiftgrad.recipes import CLASSES, HIDDEN, MODELS, SHAPES, hyper_of
 
 __all__ = ["everything", "machine", "text"]
 
@@ -18,18 +19,18 @@ def machine(name: str) -> dict[str, Any]:
                 for m in MEMORIES}
     return {"config": name, "size": config.size, "macs_per_cycle": config.macs_per_cycle, "bytes": config.bytes_total,
             "memories": memories, "program_words": config.program_words, "tensors": config.tensors,
-            "classes": config.classes}
+            "classes": config.classes, "virtual": config.virtual}
 
 
 def everything() -> dict[str, Any]:
     """Configurations, data sets with their defaults, models, devices and boards."""
     from hw.boards import board_names, get_board
 
-    data = {name: {"inputs": SIZES[name][0], "classes": SIZES[name][1], "flip": False, "shift": 0,
-                   **DEFAULTS[name], "hidden": list(HIDDEN[name])} for name in DATASETS}
+    data = {name: {"shape": list(SHAPES[name]), "inputs": math.prod(SHAPES[name]), "classes": CLASSES, "flip": False,
+                   "shift": 0, **hyper_of(name, "mlp"), "hidden": list(HIDDEN[name])} for name in DATASETS}
     boards = {board.name: {"config": board.config, "clock_mhz": board.clock_hz / 1e6}
               for board in map(get_board, board_names())}
-    return {"configs": {name: machine(name) for name in CONFIGS}, "datasets": data, "models": ["mlp"],
+    return {"configs": {name: machine(name) for name in CONFIGS}, "datasets": data, "models": list(MODELS),
             "devices": ["golden", "verilator", "serial:PORT"], "boards": boards}
 
 
@@ -40,7 +41,8 @@ def text(facts: dict[str, Any]) -> str:
     lines = [f"{'configuration':16}{'array':>8}{'MAC/cycle':>11}" + "".join(f"{m + ' KiB':>9}" for m in MEMORIES)]
     for name, entry in facts["configs"].items():
         kib = "".join(f"{entry['memories'][m]['bytes'] / 1024:9.0f}" for m in MEMORIES)
-        lines.append(f"{name:16}{entry['size']:>5}x{entry['size']:<2}{entry['macs_per_cycle']:11}{kib}")
+        note = "  golden machine only" if entry["virtual"] else ""
+        lines.append(f"{name:16}{entry['size']:>5}x{entry['size']:<2}{entry['macs_per_cycle']:11}{kib}{note}")
     lines += ["", f"{'data set':16}{'inputs':>8}{'classes':>9}  defaults"]
     for name, entry in facts["datasets"].items():
         hidden = ",".join(map(str, entry["hidden"]))

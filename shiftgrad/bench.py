@@ -117,8 +117,9 @@ def _product(device: Device, plan: Plan, generator: np.random.Generator) -> dict
     """Measure the plan's program in steady state: once for the exponent history, once counted."""
     host = Host(device, plan)
     program = np.array(plan.program, np.uint64).astype("<u8").view("<u4").astype(np.uint32)
-    device.write(Region.PROGRAM.address, program)
-    device.write(Region.TABLE.address, np.array([t.descriptor() for t in plan.tensors], np.uint32).reshape(-1))
+    device.write(plan.config.address(Region.PROGRAM), program)
+    table = np.array([tensor.descriptor() for tensor in plan.tensors], np.uint32)
+    device.write(plan.config.address(Region.TABLE), table.reshape(-1))
     device.write(isa.LFSR_BASE, generator_seeds(0, plan.config.size))
     for tensor in plan.tensors:
         values = generator.integers(-127, 128, (tensor.rows, tensor.cols)).astype(np.int8)

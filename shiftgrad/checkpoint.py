@@ -88,7 +88,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     """Write ``checkpoint`` to ``path`` (.npz), atomically: an interrupted save leaves the previous file as it was."""
     header = {
         "format": FORMAT, "version": VERSION,
-        "network": _network_entry(checkpoint.network), "config": asdict(checkpoint.config), "hyper": asdict(checkpoint.hyper),
+        "network": _network_entry(checkpoint.network), "config": asdict(checkpoint.config),
+        "hyper": asdict(checkpoint.hyper),
         "dataset": checkpoint.dataset, "digest": checkpoint.digest,
         "step": checkpoint.step, "steps": checkpoint.steps, "totals": asdict(checkpoint.totals),
         "state": list(checkpoint.state),

@@ -19,6 +19,7 @@ from shiftgrad.datasets import DATASETS, DatasetError
 from shiftgrad.device import DeviceError
 from shiftgrad.host import MachineError
 from shiftgrad.models import NetworkError
+from shiftgrad.recipes import MODELS
 from shiftgrad.record import HyperError
 from shiftgrad.train import Interrupted
 
@@ -94,9 +95,25 @@ def _flat(ctx: click.Context, param: click.Parameter, value: tuple[tuple[int, ..
     return sum(value, ()) if value else None
 
 
-hidden_option = click.option(
-    "--hidden", type=Numbers(int, "sizes"), metavar="N,N,...", multiple=True, callback=_flat,
-    help="Units of the hidden layers, or none.  [default: 48 for digits, 128 for mnist and mnist14, 32 for cifar10]")
+NETWORK_OPTIONS = (
+    click.option("--model", type=click.Choice(MODELS), help="Kind of network.  [default: mlp]"),
+    click.option("--hidden", type=Numbers(int, "sizes"), metavar="N,N,...", multiple=True, callback=_flat,
+                 help="mlp: units of the hidden layers, or none.  [default: 48 for digits, 128 for mnist and mnist14, "
+                      "32 for cifar10]"),
+    click.option("--depth", type=int, metavar="N",
+                 help="fixup_resnet: residual blocks, in three stages of doubling channels.  [default: 3]"),
+    click.option("--width", type=int, metavar="N", help="fixup_resnet: channels of the first stage.  [default: 16]"),
+    click.option("--channels", type=Numbers(int, "sizes"), metavar="N,N,...",
+                 help="fixup_resnet: instead of those, channels of the stem and of every block, step 2 where they grow "
+                      "[default on grey images: 8,8,16,16]; lenet: of both convolutions  [default: 8,16]"),
+)
+
+
+def network_options(command: Command) -> Command:
+    """What a network is made of."""
+    for option in reversed(NETWORK_OPTIONS):
+        command = option(command)
+    return command
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
@@ -119,11 +136,10 @@ def main() -> None:
 
 @main.command()
 @config_option(default=None)
-@click.option("--model", type=click.Choice(["mlp"]), default="mlp", help="Kind of network.")
 @click.option("--dataset", type=click.Choice(list(DATASETS)), help="What to learn.  [default: digits]")
 @click.option("--data-dir", type=PATH,
               help="Folder of MNIST's IDX files (train-*, t10k-*) or CIFAR-10's data_batch_* (binary or Python).")
-@hidden_option
+@network_options
 @click.option("--batch", type=int, help="Samples a step.  [default: 16 for digits, 32 for the others]")
 @click.option("--epochs", type=int, help="Passes over the training data.  [default: 15, 8 for cifar10]")
 @click.option("--max-steps", type=click.IntRange(min=0), help="Stop after this many steps in all, then evaluate.")
@@ -158,7 +174,7 @@ def train(as_json: bool, **options: Any) -> int:
     \b
     Examples:
       shiftgrad train --dataset mnist --data-dir ~/mnist
-      shiftgrad train --dataset cifar10 --data-dir ~/cifar10 --config sim_16x16
+      shiftgrad train --model fixup_resnet --dataset cifar10 --data-dir ~/cifar10 --depth 9
       shiftgrad train --device verilator --report build/run --save build/run/checkpoint.npz
       shiftgrad train --resume build/run/checkpoint.npz
       shiftgrad train --config sim_16x16 --hidden 64,32 --batch 4 --lr-shift 6 --scale current
@@ -201,10 +217,10 @@ def _how_to_resume(request: Any) -> str:
 
 
 @main.command()
-@config_option()
+@config_option(default=None)
 @click.option("--dataset", type=click.Choice(list(DATASETS)), default="digits", show_default=True,
               help="Sets inputs, classes and the other defaults.")
-@hidden_option
+@network_options
 @click.option("--batch", type=int, help="Samples a step.")
 @click.option("--scale", type=click.Choice(SCALES), default="delayed", show_default=True, help="Exponent rule.")
 @click.option("--clock-mhz", type=click.FloatRange(min=0, min_open=True), default=100.0, show_default=True,
@@ -212,27 +228,29 @@ def _how_to_resume(request: Any) -> str:
 @click.option("--first-step", is_flag=True, help="The first step, before there is any exponent history.")
 @click.option("--plan", "show_plan", is_flag=True, help="Memories, tensors and program too.")
 @json_option
-def estimate(config: str, dataset: str, hidden: tuple[int, ...] | None, batch: int | None, scale: str, clock_mhz: float,
-             first_step: bool, show_plan: bool, as_json: bool) -> None:
+def estimate(config: str | None, dataset: str, batch: int | None, scale: str, clock_mhz: float, first_step: bool,
+             show_plan: bool, as_json: bool, **network: Any) -> None:
     """Cycles, utilisation and resources of a training step, before anything is synthesised.
 
     \b
     Examples:
       shiftgrad estimate --config sim_16x16 --dataset mnist --batch 32
       shiftgrad estimate --hidden 64,32 --plan
+      shiftgrad estimate --dataset mnist14 --model fixup_resnet --batch 16
     """
     from shiftgrad import estimate as estimates
     from shiftgrad.compiler import compile_network
     from shiftgrad.config import get_config
-    from shiftgrad.models import mlp
-    from shiftgrad.session import DEFAULTS, HIDDEN, SIZES
+    from shiftgrad.recipes import CLASSES, SHAPES, Options, config_of, hyper_of, network_of
 
     if not math.isfinite(clock_mhz):
         raise click.BadParameter(f"--clock-mhz: wanted a frequency, got {clock_mhz}")
-    defaults, (inputs, classes) = DEFAULTS[dataset], SIZES[dataset]
-    network = mlp(inputs, HIDDEN[dataset] if hidden is None else hidden, classes)
-    plan = compile_network(network, get_config(config), batch=defaults["batch"] if batch is None else batch,
-                           lr_shift=defaults["lr_shift"], scale=scale)
+    options = Options(**network | {"model": network["model"] or MODELS[0]})
+    defaults = hyper_of(dataset, options.model)
+    plan = compile_network(network_of(dataset, SHAPES[dataset], CLASSES, options),
+                           get_config(config or config_of(dataset, options.model)),
+                           batch=defaults["batch"] if batch is None else batch, lr_shift=defaults["lr_shift"],
+                           scale=scale)
     found = estimates.estimate(plan, first_step=first_step)
     rate = found.samples_per_second(clock_mhz)
     if as_json:
@@ -242,6 +260,10 @@ def estimate(config: str, dataset: str, hidden: tuple[int, ...] | None, batch: i
     if show_plan:
         click.echo(plan.describe() + "\n")
     click.echo(f"{found.table()}\n\n{rate:,.0f} samples a second at {clock_mhz:g} MHz, the host's transfers apart")
+
+
+def _buildable() -> list[str]:
+    return [name for name, config in CONFIGS.items() if not config.virtual]
 
 
 @main.command()
@@ -259,7 +281,7 @@ def generate(config: tuple[str, ...], out: Path, as_json: bool) -> None:
     from shiftgrad.config import get_config
     from shiftgrad.generate import generate as write
 
-    written = {name: [str(path) for path in write(get_config(name), out)] for name in config or CONFIGS}
+    written = {name: [str(path) for path in write(get_config(name), out)] for name in config or _buildable()}
     if as_json:
         _print_json(written)
         return

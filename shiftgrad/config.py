@@ -7,8 +7,9 @@ from dataclasses import dataclass
 __all__ = ["CONFIGS", "MEMORIES", "Config", "ConfigError", "get_config"]
 
 SIZES = (4, 8, 12, 16)
-WORD_BITS = 17  # of a word address
-WINDOW = 1 << 20  # host bytes of a memory
+WORD_BITS = 17  # of a word address in the RTL
+BASE_BITS = 20  # of a word address in the tensor table
+WINDOW_BITS = 20  # of the host bytes of a memory
 MEMORIES = ("act", "err", "wgt", "mom", "vec")
 
 
@@ -30,6 +31,7 @@ class Config:
     program_words : depth of the program memory, in 64-bit instructions
     tensors : entries in the tensor table
     classes : most logits a row of LOSS may have
+    virtual : for the golden machine only: memories beyond what the RTL and its host bus can address
     """
 
     name: str
@@ -42,12 +44,13 @@ class Config:
     program_words: int = 256
     tensors: int = 64
     classes: int = 256
+    virtual: bool = False
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
             raise ConfigError(f"size must be one of {SIZES}, got {self.size!r}")
         for field, low, high in (
-            *((f"{memory}_words", 4, min(1 << WORD_BITS, WINDOW // self.pitch(memory))) for memory in MEMORIES),
+            *((f"{memory}_words", 4, self._most_words(memory)) for memory in MEMORIES),
             ("program_words", 4, 32768),
             ("tensors", 4, 256),
             ("classes", 2, 256),
@@ -55,6 +58,26 @@ class Config:
             value = getattr(self, field)
             if not isinstance(value, int) or not low <= value <= high:
                 raise ConfigError(f"{field} must be an integer from {low} to {high}, got {value!r}")
+
+    def _most_words(self, memory: str) -> int:
+        if self.virtual:
+            return 1 << BASE_BITS
+        return min(1 << WORD_BITS, (1 << WINDOW_BITS) // self.pitch(memory))
+
+    def check_buildable(self) -> None:
+        """``ConfigError`` for a virtual machine."""
+        if self.virtual:
+            raise ConfigError(f"{self.name} runs on the golden machine only: its memories may have up to "
+                              f"{1 << BASE_BITS} words, the RTL's {1 << WORD_BITS}")
+
+    @property
+    def window_bits(self) -> int:
+        """Address bits of a window of the host bus; more for a virtual machine, which no bus has to reach."""
+        return WINDOW_BITS + (BASE_BITS + 5 - WINDOW_BITS) * self.virtual
+
+    def address(self, region: int) -> int:
+        """First byte address of a window of the host bus."""
+        return region << self.window_bits
 
     def words(self, memory: str) -> int:
         """Depth of ``memory`` in words of T lanes."""
@@ -93,9 +116,17 @@ CONFIGS: dict[str, Config] = {
         Config(name="sim_8x8"),
         Config(name="sim_12x12", size=12),
         Config(name="sim_16x16", size=16),
+        # the largest memories that the RTL can address, for convolutional networks
+        Config(name="sim_8x8_large", size=8, act_words=131072, err_words=131072, wgt_words=65536, mom_words=65536,
+               vec_words=4096, program_words=2048, tensors=256),
+        Config(name="sim_16x16_large", size=16, act_words=65536, err_words=65536, wgt_words=32768, mom_words=32768,
+               vec_words=4096, program_words=2048, tensors=256),
         # memories sized for 784-128-10 at batch 32 inside 208 block RAMs of 2 KiB
         Config(name="ulx3s_85f_8x8", size=8, act_words=4096, err_words=2048,
                wgt_words=13312, mom_words=13312, vec_words=512),
+        # for experiments on the golden machine with deeper networks and larger batches than fit the RTL
+        Config(name="golden_16x16", size=16, act_words=1 << 20, err_words=1 << 20, wgt_words=1 << 17, mom_words=1 << 17,
+               vec_words=8192, program_words=4096, tensors=256, virtual=True),
     )
 }
 

@@ -162,6 +162,7 @@ def generate(config: Config, out: Path) -> list[Path]:
     """
     from hw.top import generate as verilog
 
+    config.check_buildable()
     folder = out / config.name
     return [
         write_text(folder / "shiftgrad.v", verilog(config)),

@@ -120,8 +120,9 @@ class Host:
         plan = self.plan
         self._lr_extra = None
         program = np.array(plan.program, np.uint64).astype("<u8")
-        self.device.write(Region.PROGRAM.address, program.view("<u4").astype(np.uint32))
-        self.device.write(Region.TABLE.address, np.array([t.descriptor() for t in plan.tensors], np.uint32).reshape(-1))
+        self.device.write(plan.config.address(Region.PROGRAM), program.view("<u4").astype(np.uint32))
+        table = np.array([tensor.descriptor() for tensor in plan.tensors], np.uint32)
+        self.device.write(plan.config.address(Region.TABLE), table.reshape(-1))
         if state is not None:
             self.restore(state)
             return
@@ -159,7 +160,7 @@ class Host:
             self.write_tensor(tensor.name, state[tensor.name])
         table = self._read_table()
         table[:, DYNAMIC] = state["table"]
-        self.device.write(Region.TABLE.address, table.reshape(-1))
+        self.device.write(self.plan.config.address(Region.TABLE), table.reshape(-1))
         self.device.write(isa.LFSR_BASE, np.asarray(state["generators"], np.uint32))
 
     def exponents(self) -> dict[str, int]:
@@ -269,11 +270,12 @@ class Host:
         return [tensor for tensor in self.plan.tensors if tensor.memory in STORED and tensor.name != "labels"]
 
     def _address(self, tensor: Tensor) -> int:
-        return Region[tensor.memory.name].address + tensor.base * self.plan.config.pitch(MEMORIES[tensor.memory])
+        config = self.plan.config
+        return config.address(Region[tensor.memory.name]) + tensor.base * config.pitch(MEMORIES[tensor.memory])
 
     def _read_table(self) -> NDArray[np.uint32]:
         count = len(self.plan.tensors)
-        words = self.device.read(Region.TABLE.address, count * isa.DESCRIPTOR_WORDS)
+        words = self.device.read(self.plan.config.address(Region.TABLE), count * isa.DESCRIPTOR_WORDS)
         return np.array(words, np.uint32).reshape(count, isa.DESCRIPTOR_WORDS)
 
 

@@ -206,7 +206,8 @@ def address_map() -> str:
              size.get(region, f"pitch bytes a word, lanes of {2 if region == Region.VEC else 1} byte"
                               f"{'s' if region == Region.VEC else ''}")) for region in Region]
     configs = [(config.name, str(config.size), *(str(config.words(m)) for m in MEMORIES), str(config.program_words),
-                str(config.tensors), str(config.pitch("act")), str(config.pitch("vec"))) for config in CONFIGS.values()]
+                str(config.tensors), str(config.pitch("act")), str(config.pitch("vec")))
+               for config in CONFIGS.values() if not config.virtual]
     head = ("configuration", "T", *(f"{memory.upper()} words" for memory in MEMORIES), "program", "tensors", "pitch",
             "VEC pitch")
     return "\n".join((

@@ -55,7 +55,7 @@ class Probe:
         """Write the copy."""
         words = [word for i in self._body for word in (i.word, encode(Opcode.HALT))]
         halves = np.array(words, np.uint64).astype("<u8").view("<u4")
-        self._host.device.write(Region.PROGRAM.address + 8 * self._base, halves.astype(np.uint32))
+        self._host.device.write(self._plan.config.address(Region.PROGRAM) + 8 * self._base, halves.astype(np.uint32))
 
     def step(self, lr_extra: int) -> tuple[StepResult, dict[str, float]]:
         """One training step on the loaded batch: its result, and the saturated share of the mantissas by phase."""

@@ -112,6 +112,11 @@ class Network:
             shape = layer.output(shape)
 
     @property
+    def kind(self) -> str:
+        """What it is called on the command line, as its name says."""
+        return self.name.split("-")[0]
+
+    @property
     def blocks(self) -> int:
         """Residual blocks."""
         return sum(isinstance(layer, Block) for layer in self.layers)
@@ -183,5 +188,5 @@ def fixup_resnet(shape: Shape, classes: int, *, depth: int = 3, width: int = 16,
         kind = "identity" if (before, step) == (after, 1) else shortcut
         layers.append(Block(name=f"block{index}", channels=after, step=step, shortcut=kind))
     layers += [GlobalAverage(name="average"), Dense(name="fc", units=classes, zero=True)]
-    return Network(name=f"fixup-{len(channels) - 1}x{'-'.join(map(str, dict.fromkeys(channels)))}", shape=shape,
+    return Network(name=f"fixup_resnet-{len(channels) - 1}x{'-'.join(map(str, dict.fromkeys(channels)))}", shape=shape,
                    layers=tuple(layers))

@@ -15,34 +15,25 @@ from shiftgrad.config import Config, get_config
 from shiftgrad.datasets import Dataset
 from shiftgrad.device import Device, DeviceError, GoldenDevice
 from shiftgrad.files import check_writable, write_text
-from shiftgrad.models import Network, mlp
+from shiftgrad.models import Network
 from shiftgrad.progress import watch_for
+from shiftgrad.recipes import MODELS, Options, config_of, hyper_of, network_of
 from shiftgrad.record import Hyper, HyperError
 from shiftgrad.train import Outcome, Trainer, digest, stop_on_signals
 
-__all__ = ["DEFAULTS", "HIDDEN", "SIZES", "Request", "open_device", "train"]
-
-DEFAULT_CONFIG = "sim_8x8"
-# inputs and classes
-SIZES = {"digits": (64, 10), "mnist": (784, 10), "mnist14": (196, 10), "cifar10": (3072, 10)}
-# what a data set gets when nothing else is asked for
-DEFAULTS: dict[str, dict[str, int]] = {
-    "digits": {"batch": 16, "epochs": 15, "lr_shift": 4},
-    "mnist": {"batch": 32, "epochs": 15, "lr_shift": 3},
-    "mnist14": {"batch": 32, "epochs": 15, "lr_shift": 3},
-    "cifar10": {"batch": 32, "epochs": 8, "lr_shift": 4, "flip": True, "shift": 0},
-}
-HIDDEN = {"digits": (48,), "mnist": (128,), "mnist14": (128,), "cifar10": (32,)}
-
+__all__ = ["Request", "open_device", "train"]
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """The options of ``shiftgrad train``; None is "not given": the data set's default, or what the checkpoint says."""
 
     config: str | None = None
-    model: str = "mlp"
+    model: str | None = None
     dataset: str | None = None
     hidden: tuple[int, ...] | None = None
+    depth: int | None = None
+    width: int | None = None
+    channels: tuple[int, ...] | None = None
     batch: int | None = None
     epochs: int | None = None
     lr_shift: int | None = None
@@ -67,6 +58,12 @@ class Request:
     def save_path(self) -> Path | None:
         """Where checkpoints go: ``save``, else the file resumed from."""
         return self.save or self.resume
+
+    @property
+    def options(self) -> Options:
+        """What was asked of the network."""
+        return Options(model=self.model or MODELS[0], hidden=self.hidden, depth=self.depth, width=self.width,
+                       channels=self.channels)
 
     def hyper(self) -> dict[str, Any]:
         """The hyperparameters given, by their name in :class:`Hyper`."""
@@ -98,6 +95,7 @@ def open_device(name: str, config: Config, compare: bool | None = None, *, quiet
         raise HyperError(f"--compare needs --device verilator, which it compares with the golden machine; got {name}")
     if name == "golden":
         return GoldenDevice(config)
+    config.check_buildable()
     if name == "verilator":
         return _simulated(config, compare is not False, quiet)
     if kind == "serial" and port:
@@ -150,15 +148,11 @@ def train(request: Request) -> tuple[dict[str, Any], Outcome]:
 
 
 def _fresh(request: Request) -> _Job:
-    dataset = request.dataset or "digits"
-    if dataset not in DEFAULTS:
-        raise datasets.DatasetError(f"no data set {dataset!r}; there are: {', '.join(DEFAULTS)}")
-    sizes, defaults = HIDDEN[dataset], DEFAULTS[dataset]
-    hidden = sizes if request.hidden is None else request.hidden
-    hyper = Hyper(**defaults | request.hyper())
+    dataset, options = request.dataset or "digits", request.options
+    hyper = Hyper(**hyper_of(dataset, options.model) | request.hyper())
     data = datasets.load(dataset, request.data_dir, hyper.seed)
-    return _Job(network=mlp(data.inputs, hidden, data.classes), config=get_config(request.config or DEFAULT_CONFIG),
-                data=data, hyper=hyper, resume=None)
+    return _Job(network=network_of(dataset, data.shape, data.classes, options), data=data, hyper=hyper, resume=None,
+                config=get_config(request.config or config_of(dataset, options.model)))
 
 
 def _resumed(request: Request) -> _Job | None:
@@ -177,8 +171,8 @@ def _resumed(request: Request) -> _Job | None:
     for name, value in wanted.items():
         saved.expect(path, **{name: value})
     data = datasets.load(saved.dataset, request.data_dir, saved.hyper.seed)
-    if request.hidden is not None:
-        saved.expect(path, network=mlp(data.inputs, request.hidden, data.classes))
+    if request.model or request.options.given:
+        saved.expect(path, network=network_of(data.name, data.shape, data.classes, request.options))
     saved.expect(path, digest=digest(data))
     hyper = replace(saved.hyper, **{k: v for k, v in request.hyper().items() if k in ("epochs", "eval_every")})
     return _Job(network=saved.network, config=saved.config, data=data, hyper=hyper, resume=saved)
@@ -192,7 +186,7 @@ def _result(request: Request, trainer: Trainer, outcome: Outcome) -> dict[str, A
         "compared_instructions": totals.compared_instructions, "mismatches": totals.mismatches,
         "cycles": totals.cycles or None, "macs": totals.macs, "metered_steps": totals.metered,
         "utilization": totals.utilisation(trainer.plan.config.macs_per_cycle),
-        "seconds": round(totals.seconds, 3), "model": request.model, "device": request.device,
+        "seconds": round(totals.seconds, 3), "model": trainer.plan.network.kind, "device": request.device,
         **trainer.facts(),
         "resumed_from_step": trainer.resumed_from, "counters": totals.counters,
         "history": [asdict(epoch) for epoch in outcome.history.epochs],

@@ -307,11 +307,11 @@ class Trainer:
 
     @contextmanager
     def _same_table(self) -> Iterator[None]:
-        table = self.device.read(Region.TABLE.address, DESCRIPTOR_WORDS * len(self.plan.tensors))
+        table = self.device.read(self.device.config.address(Region.TABLE), DESCRIPTOR_WORDS * len(self.plan.tensors))
         try:
             yield
         finally:
-            self.device.write(Region.TABLE.address, table)
+            self.device.write(self.device.config.address(Region.TABLE), table)
 
     def _collect(self) -> None:
         counters = Counter(self.totals.counters)

@@ -74,9 +74,9 @@ def test_fields_do_not_overlap(layout: str) -> None:
 
 
 def test_encode_and_decode() -> None:
-    word = isa.encode(Opcode.GRAD, flags=Flag.ONES | Flag.DELAYED, dst=1, a=2, b=3, c=255, imm=-5)
-    assert word == 0xFFFB_FF_03_02_01_18_12
-    assert isa.decode(word) == {"opcode": 0x12, "flags": 0x18, "dst": 1, "a": 2, "b": 3, "c": 255, "imm": -5}
+    word = isa.encode(Opcode.GRAD, flags=Flag.ONES | Flag.DELAYED, dst=1, a=2, b=3, c=255, d=7, imm=-5)
+    assert word == 0xFB_07_FF_03_02_01_18_12
+    assert isa.decode(word) == {"opcode": 0x12, "flags": 0x18, "dst": 1, "a": 2, "b": 3, "c": 255, "d": 7, "imm": -5}
     with pytest.raises(ValueError, match="dst must be from 0 to 255, got 256"):
         isa.encode(Opcode.FWD, dst=256)
 
@@ -101,4 +101,17 @@ def test_operands_use_known_flags() -> None:
     assert isa.OPERANDS(Opcode.HALT, 0) == {}
     assert list(isa.OPERANDS(Opcode.FWD, Flag.BIAS)) == ["dst", "a", "b", "c"]
     assert isa.OPERANDS(Opcode.GRAD, Flag.ONES) == {"dst": Memory.VEC, "b": Memory.ERR, "c": Memory.MOM}
+    assert isa.OPERANDS(Opcode.GRAD, Flag.ONES | Flag.SCALAR) == isa.OPERANDS(Opcode.GRAD, Flag.ONES)
     assert len(isa.DESCRIPTOR) == isa.DESCRIPTOR_WORDS
+
+
+@pytest.mark.parametrize("opcode", Opcode)
+def test_flags_bring_operands_in_and_take_none_away(opcode: Opcode) -> None:
+    """In the order they are checked; GRAD's ONES is the exception."""
+    legal = int(isa.LEGAL_FLAGS[opcode])
+    always = isa.OPERANDS(opcode, 0)
+    for flags in (flags for flags in range(256) if not flags & ~legal):
+        used = isa.OPERANDS(opcode, flags)
+        assert list(used) == [name for name in isa.OPERAND_NAMES if name in used]
+        if not flags & Flag.ONES:
+            assert used.items() >= always.items()

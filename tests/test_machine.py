@@ -93,8 +93,9 @@ GOOD: dict[str, dict[str, Any]] = {
 }
 BAD: list[tuple[str, dict[str, Any], dict[str, Any], Status]] = [  # base, changed fields, changed descriptor, status
     ("fwd", dict(flags=Flag.MASK), {}, Status.ILLEGAL_FLAGS),
-    ("fwd", dict(flags=0x40), {}, Status.ILLEGAL_FLAGS),
+    ("fwd", dict(flags=Flag.PAIR), {}, Status.ILLEGAL_FLAGS),
     ("bwd", dict(flags=Flag.FREEZE), {}, Status.ILLEGAL_FLAGS),
+    ("bwd", dict(flags=Flag.SCALAR), {}, Status.ILLEGAL_FLAGS),
     ("grad", dict(flags=Flag.FREEZE), {}, Status.ILLEGAL_FLAGS),
     ("loss", dict(flags=Flag.DELAYED), {}, Status.ILLEGAL_FLAGS),
     ("fwd", dict(dst=24), {}, Status.BAD_TENSOR),
@@ -135,7 +136,7 @@ BAD: list[tuple[str, dict[str, Any], dict[str, Any], Status]] = [  # base, chang
     ("fwd", {}, dict(index=0, count=9), Status.OVERFLOW),
     ("grad", dict(imm=64), {}, Status.OVERFLOW),
     ("grad", dict(imm=-1), {}, Status.OVERFLOW),
-    ("ones", dict(imm=-32768), {}, Status.OVERFLOW),
+    ("ones", dict(imm=-128), {}, Status.OVERFLOW),
     ("fwd", {}, dict(index=1, base=5), Status.OVERLAP),
     ("fwd", {}, dict(index=1, base=0), Status.OVERLAP),
     ("bwd", {}, dict(index=5, base=5), Status.OVERLAP),
@@ -167,7 +168,7 @@ def test_errors_write_nothing(
     assert (bench.machine.pc, bench.machine.retired) == (0, 0)
 
 
-@pytest.mark.parametrize("opcode", [0, 2, 0x13, 0x21, 0xFF])
+@pytest.mark.parametrize("opcode", [0, 2, 0x0F, 0x13, 0x21, 0x2F, 0x37, 0xFF])
 def test_illegal_opcode(opcode: int, bench: Bench) -> None:
     assert bench.step(opcode | 0xFF00) == Status.ILLEGAL_OPCODE
 
@@ -482,7 +483,7 @@ def test_windows(size: int, memory: Memory, rng: np.random.Generator) -> None:
 def test_table_and_program_windows() -> None:
     machine = GoldenMachine(SMALL)
     machine.write(Region.TABLE.address + 32, np.full(16, 0xFFFFFFFF, np.uint32))
-    stored = [0xFFFFFFFF, 0xFFFFFFFF, 7, 0, 0xFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0]
+    stored = [0xFFFFF, 0xFFFFFFFF, 0xFFFF0007, 0xFFFFFF, 0xFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0]
     assert machine.read(Region.TABLE.address, 32).tolist() == [0] * 8 + stored * 2 + [0] * 8
     machine.write(Region.PROGRAM.address + 4, [1, 2])
     assert machine.program[:2].tolist() == [1 << 32, 2]

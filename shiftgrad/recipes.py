@@ -1,0 +1,97 @@
+"""What a network and a training run get when nothing else is asked for, by data set and kind of network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from shiftgrad.images import DatasetError
+from shiftgrad.models import Network, NetworkError, Shape, fixup_resnet, lenet, mlp
+
+__all__ = ["CLASSES", "HIDDEN", "MODELS", "SHAPES", "Options", "config_of", "hyper_of", "network_of"]
+
+MODELS = ("mlp", "lenet", "fixup_resnet")
+SHAPES: dict[str, Shape] = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "mnist14": (14, 14, 1), "cifar10": (32, 32, 3)}
+CLASSES = 10  # of every data set
+HIDDEN = {"digits": (48,), "mnist": (128,), "mnist14": (128,), "cifar10": (32,)}
+CHANNELS = (8, 8, 16, 16)  # of a residual network's stem and blocks on grey images
+
+HYPER: dict[str, dict[str, Any]] = {
+    "digits": {"batch": 16, "epochs": 15, "lr_shift": 4},
+    "mnist": {"batch": 32, "epochs": 15, "lr_shift": 3},
+    "mnist14": {"batch": 32, "epochs": 15, "lr_shift": 3},
+    "cifar10": {"batch": 32, "epochs": 8, "lr_shift": 4, "flip": True, "shift": 0},
+}
+CONVOLUTIONAL: dict[str, dict[str, Any]] = {  # instead of those
+    "digits": {}, "mnist": {"lr_shift": 4}, "mnist14": {"lr_shift": 4}, "cifar10": {},
+}
+RESIDUAL: dict[str, dict[str, Any]] = {
+    "digits": {"drops": (0.7, 0.7)}, "mnist": {"drops": (0.7, 0.7)}, "mnist14": {"drops": (0.7, 0.7)},
+    "cifar10": {"drops": (0.6, 0.6, 0.85, 0.85)},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What was asked for; None is "not given".
+
+    Parameters
+    ----------
+    model : one of :data:`MODELS`
+    hidden : units of the hidden layers (mlp)
+    depth, width : blocks, and channels of the first stage (fixup_resnet)
+    channels : of every convolution (lenet), or of the stem and every block (fixup_resnet)
+    """
+
+    model: str = "mlp"
+    hidden: tuple[int, ...] | None = None
+    depth: int | None = None
+    width: int | None = None
+    channels: tuple[int, ...] | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Those that were given."""
+        names = ("hidden", "depth", "width", "channels")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+TAKES = {"mlp": {"hidden"}, "lenet": {"channels"}, "fixup_resnet": {"depth", "width", "channels"}}
+
+
+def network_of(dataset: str, shape: Shape, classes: int, options: Options) -> Network:
+    """The network that ``options`` describe, for samples of ``shape``; ``NetworkError`` when they make none."""
+    model, given = options.model, options.given
+    if model not in TAKES:
+        raise NetworkError(f"no model {model!r}; there are: {', '.join(MODELS)}")
+    if wrong := sorted(given.keys() - TAKES[model]):
+        raise NetworkError(f"{model} has no {' and no '.join(wrong)}; it takes {', '.join(sorted(TAKES[model]))}")
+    if model == "mlp":
+        return mlp(math.prod(shape), given.get("hidden", HIDDEN.get(dataset, (32,))), classes)
+    if model == "lenet":
+        channels = given.get("channels", (8, 16))
+        if len(channels) != 2:
+            raise NetworkError(f"lenet: channels must be two, of its convolutions, got {channels}")
+        return lenet(shape, classes, channels=channels)
+    if "channels" in given and len(given) > 1:
+        raise NetworkError("fixup_resnet: channels say depth and width already; give one or the other")
+    if not given and shape[2] == 1:
+        given = {"channels": CHANNELS}
+    return fixup_resnet(shape, classes, **given)
+
+
+def hyper_of(dataset: str, model: str) -> dict[str, Any]:
+    """Hyperparameters of ``model`` on ``dataset``."""
+    if dataset not in HYPER:
+        raise DatasetError(f"no data set {dataset!r}; there are: {', '.join(HYPER)}")
+    convolutional = CONVOLUTIONAL[dataset] if model != "mlp" else {}
+    return {**HYPER[dataset], **convolutional, **(RESIDUAL[dataset] if model == "fixup_resnet" else {})}
+
+
+def config_of(dataset: str, model: str) -> str:
+    """The machine for ``model`` on ``dataset``: the smallest named one that such a network's step fits."""
+    if model == "mlp":
+        return "sim_8x8"
+    return "golden_16x16" if (dataset, model) in (("cifar10", "fixup_resnet"), ("mnist", "fixup_resnet")) else \
+        "sim_8x8_large"
