@@ -27,7 +27,7 @@ from shiftgrad.record import PHASES, Totals
 
 __all__ = ["product_plan", "run", "table"]
 
-CAUSES = ("FEED", "RANGE", "DRAIN", "TAIL", "SETUP", "LOSS")
+CAUSES = ("FEED", "STREAM", "RANGE", "DRAIN", "TAIL", "SETUP", "LOSS")
 OPERANDS = {  # phase -> operand: memory, and its rows and columns among m, n, k
     "forward": {"dst": (Memory.ACT, "mn"), "a": (Memory.ACT, "mk"), "b": (Memory.WGT, "kn")},
     "backward": {"dst": (Memory.ERR, "mn"), "a": (Memory.ERR, "mk"), "b": (Memory.WGT, "nk")},
