@@ -86,7 +86,7 @@ def random_case(seed: int, config: Config, *, length: int = 12, largest: int | N
     if fault and builder.program and config.program_words <= ENDLESS_MAX and rng.random() < ENDLESS:
         program = [builder.program[i % len(builder.program)] for i in range(config.program_words)]
     for _ in range(fault):
-        spoil(rng, program, table, len(builder.entries))
+        spoil(rng, config, program, table, len(builder.entries))
     memories: dict[str, NDArray[Any]] = {}
     for name in MEMORIES:
         shape = (config.words(name), config.pitch(name) // config.lane_bytes(name))
@@ -95,14 +95,20 @@ def random_case(seed: int, config: Config, *, length: int = 12, largest: int | N
                 seeds=rng.integers(0, 1 << 32, config.size, np.uint32), lr_shift=int(rng.integers(0, 12)))
 
 
-def spoil(rng: np.random.Generator, program: list[int], table: NDArray[np.uint32], tensors: int) -> None:
-    """Flip a bit of an instruction or of a tensor, exchange an operand, or move a tensor near another."""
+def spoil(rng: np.random.Generator, config: Config, program: list[int], table: NDArray[np.uint32],
+          tensors: int) -> None:
+    """Flip a bit of an instruction or of a tensor, exchange an operand, move a tensor near another or make it huge."""
     where, kind = int(rng.integers(len(program))), rng.random()
     if kind < 0.4 or not tensors:
         program[where] ^= 1 << int(rng.integers(64))
-    elif kind < 0.7:
+    elif kind < 0.65:
         bits = int(rng.choice([8, 32]))  # the lower ones do less harm, which is harder to see
         table[int(rng.integers(tensors)), int(rng.choice(SPOILED))] ^= np.uint32(1 << int(rng.integers(bits)))
+    elif kind < 0.7:  # the sizes agree, only their products are too large
+        most = [1 << int(rng.integers(1, bits + 1)) for bits in (16, 16, 8, 8)]
+        planes, cols, height, width = rng.integers(most).tolist()
+        entry = table[int(rng.integers(tensors))]
+        entry[1:4] = planes | cols << 16, int(entry[2]) & 7 | config.stride(cols) << 16, height | width << 8
     elif kind < 0.85:
         low, other = rng.choice(OPERAND_BITS, 2).tolist()
         index = program[where] >> other & 0xFF if kind < 0.8 else int(rng.integers(tensors))

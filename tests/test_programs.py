@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from golden.convolution import Window
+from golden.tensor import Tensor
 from shiftgrad.device import GoldenDevice
 from shiftgrad.isa import KERNEL_MAX, LEGAL_FLAGS, OPERANDS, PRODUCTS, VECTORS, Flag, Memory, Opcode, Status, decode
 from sim.programs import OPERATIONS, Case, execute, load, random_case, small_config
@@ -30,8 +31,21 @@ def walk(device: GoldenDevice, case: Case, seen: Counter[object]) -> list[Status
             found = describe(device, machine.pc)
         reasons.append(status)
         seen[status] += 1
+        if status in (Status.BAD_SHAPE, Status.OUT_OF_RANGE):
+            seen.update((status, what) for t in culprits(device, machine.pc) for what, yes in (
+                ("rows", t.rows > 65535), ("rows beyond 20 bits", t.rows >> 20), ("end", t.rows <= 65535),
+                ("end beyond 20 bits", t.rows <= 65535 and t.end >> 20)) if yes)
         pc = machine.pc + 1
     return reasons
+
+
+def culprits(device: GoldenDevice, pc: int) -> list[Tensor]:
+    """The first operand of the instruction at ``pc`` that is larger than its memory, if any."""
+    machine, field = device.machine, decode(int(device.machine.program[pc]))
+    operands = [machine.tensor(field[name]) for name in OPERANDS(Opcode(field["opcode"]), field["flags"])
+                if field[name] < CONFIG.tensors]
+    return [t for t in operands if t.memory < len(Memory) and t.planes
+            and t.stride == CONFIG.stride(t.cols) and t.end > CONFIG.words(Memory(t.memory).name.lower())][:1]
 
 
 def describe(device: GoldenDevice, pc: int) -> list[object]:
@@ -102,6 +116,8 @@ def wanted() -> set[object]:
     every |= {(opcode, "power of two", yes) for opcode in (Opcode.AVG, Opcode.AVGB) for yes in (False, True)}
     every |= {(Opcode.FWD, "bias", "row"), (Opcode.FWD, "bias", "scalar")}
     every |= {("form", memory, yes) for memory in Memory for yes in (False, True)} - {("form", Memory.VEC, True)}
+    every |= {(Status.BAD_SHAPE, "rows"), (Status.BAD_SHAPE, "rows beyond 20 bits"), (Status.OUT_OF_RANGE, "end"),
+              (Status.OUT_OF_RANGE, "end beyond 20 bits")}
     return every | (set(Status) - {Status.RESET, Status.ABORTED})
 
 
