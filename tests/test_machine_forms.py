@@ -10,6 +10,7 @@ import pytest
 
 from golden.convolution import Window
 from golden.tensor import Tensor, fit
+from shiftgrad.config import CONFIGS, Config
 from shiftgrad.isa import Flag, Memory, Opcode, Status, encode
 from tests.test_machine import SMALL, Bench
 
@@ -238,6 +239,12 @@ def test_a_dense_layer_with_a_step_is_a_dense_layer(bench: Bench) -> None:
         outcome(bench, instruction, None)
         assert np.array_equal(bench.values(y), values)
         bench.describe(w, step_y=0, step_x=0)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_backward_sums_fit_32_bits(config: Config) -> None:
+    """Nothing checks taps * channels out; but a pixel sees each error at most once."""
+    assert config.err_words * config.size << 14 < 1 << 31
 
 
 @pytest.mark.parametrize(("rows", "cols", "good"), [
