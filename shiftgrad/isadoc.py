@@ -17,6 +17,7 @@ from shiftgrad.isa import (
     HISTORY,
     INSTRUCTION,
     INSTRUCTION_BITS,
+    KERNEL_MAX,
     LEGAL_FLAGS,
     LFSR_BASE,
     LR_MAX,
@@ -29,6 +30,7 @@ from shiftgrad.isa import (
     Region,
     Status,
 )
+from shiftgrad.isaactions import ACTION
 
 __all__ = ["PATH", "main", "render"]
 
@@ -36,11 +38,13 @@ PATH = Path(__file__).resolve().parent.parent / "docs" / "isa.md"
 
 FLAG_DOC = {
     Flag.RELU: "negative results become 0",
-    Flag.BIAS: "add tensor `c` to every row",
-    Flag.MASK: "keep results only where tensor `c` > 0",
+    Flag.BIAS: "add tensor `c` to every row, or its only element to every element",
+    Flag.MASK: "keep results only where tensor `c` (MAXB: `b`) > 0",
     Flag.ONES: "operand `a` is one row of ones, exponent 0; `dst` is a bias",
     Flag.DELAYED: "scale from the exponent history when there is one",
     Flag.FREEZE: "leave the exponent history as it is (evaluation)",
+    Flag.SCALAR: "add scalar `d` to operand `a` (FWD, GRAD), or multiply that by it (ADD, ADDB)",
+    Flag.PAIR: "operand `b` is added (ADD, ADDB), or operand `a` multiplied (SUM)",
 }
 STATUS_DOC = {
     Status.RESET: "has not run since reset",
@@ -49,65 +53,14 @@ STATUS_DOC = {
     Status.ILLEGAL_OPCODE: "no such operation",
     Status.ILLEGAL_FLAGS: "a flag the operation does not know",
     Status.BAD_TENSOR: "id beyond the table, or the tensor lives in another memory than the operand must",
-    Status.BAD_SHAPE: "a size of 0, a stride that is not ceil(cols / T), or operands that do not fit together",
+    Status.BAD_SHAPE: "a size of 0, over 65,535 rows, a stride that is not ceil(cols / T), or operands that do not fit "
+                      "together",
     Status.OUT_OF_RANGE: "the tensor ends beyond its memory",
-    Status.OVERLAP: "the destination overlaps operand `a` in the same memory",
+    Status.OVERLAP: "the destination overlaps another operand in the same memory",
     Status.OVERFLOW: f"exponent outside [{EXPONENT_MIN}, {EXPONENT_MAX}], more than {HISTORY} history entries, or "
                      f"learning-rate shift outside [0, {LR_MAX}]",
     Status.PC_RANGE: "program counter beyond the program memory",
 }
-
-ACTION = {
-    Opcode.HALT: ("Stop.", "STATUS <- HALTED; PC stays here", "none"),
-    Opcode.FWD: (
-        "Layer output: `a` M x K, `b` K x N, `dst` M x N, `c` 1 x N.",
-        """\
-e_v      <- a.e + b.e
-v[m, n]  <- sum over k of a[m, k] * b[k, n]
-v[m, n]  <- sat32(v[m, n] + align(c[0, n], c.e - e_v))     with BIAS
-v[m, n]  <- max(v[m, n], 0)                                with RELU
-dst.e    <- target exponent of dst from amax(v), e_v and, with DELAYED, its history
-dst      <- nearest(v, dst.e - e_v), saturated to +-127
-dst.history <- own exponent, older ones                    unless FREEZE or v = 0
-SATURATED <- mantissas saturated""",
-        "`dst` is [M, N], `a.cols` = `b.rows`, `c` is [1, N] (BAD_SHAPE); `dst` and `a` share no word (OVERLAP)",
-    ),
-    Opcode.BWD: (
-        "Error of the layer below: `a` M x K, `b` N x K, `dst` M x N, `c` M x N.",
-        """\
-e_v      <- a.e + b.e
-v[m, n]  <- sum over k of a[m, k] * b[n, k]
-v[m, n]  <- 0 where c[m, n] <= 0                           with MASK
-dst, dst.e, dst.history, SATURATED as in FWD""",
-        "`dst` is [M, N], `a.cols` = `b.cols`, `c` is [M, N] (BAD_SHAPE); `dst` and `a` share no word (OVERLAP)",
-    ),
-    Opcode.GRAD: (
-        "Update of weights (or, with ONES, of a bias): `a` K x M, `b` K x N, `c` and `dst` M x N; with ONES M = 1.",
-        """\
-n        <- imm + LR_SHIFT
-a        <- ones [K, 1], exponent 0                        with ONES
-g        <- clamp(a.e + b.e - (c.e - 3), 0, max(0, 16 - ceil(log2 K)))
-e_v      <- a.e + b.e - g
-v[m, n]  <- sat32(2^g * sum over k of a[k, m] * b[k, n] + align(7 * c[m, n], c.e - 3 - e_v))
-c.e      <- target exponent of c from amax(v), e_v and, with DELAYED, its history
-c        <- stochastic(v, c.e - e_v) with r1, saturated to +-127
-u        <- stochastic(c, dst.e + n - c.e) with r2, saturated to +-127 (with ONES +-32767)
-dst      <- dst - u, saturated to the same bound; dst.e stays
-c.history <- own exponent, older ones                      unless v = 0
-SATURATED <- mantissas of c saturated""",
-        f"`dst` and `c` are [M, N], `a.rows` = `b.rows` (BAD_SHAPE); n is in [0, {LR_MAX}] (OVERFLOW)",
-    ),
-    Opcode.LOSS: (
-        "Softmax cross-entropy: `a` B x C logits, `b` 1 x B labels, `dst` B x C.",
-        """\
-dst[i]   <- softmax(a[i]) - onehot(b[i]), or 0 when b[i] is not in [0, C); dst.e <- -7
-LOSS     <- sum of the losses of samples with a label in [0, C), in 1/256 bit
-CORRECT  <- those whose first largest logit is the label's
-SAMPLES  <- those samples""",
-        "`dst` is [B, C], C <= the configuration's classes, `b` is [1, B] (BAD_SHAPE)",
-    ),
-}
-
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """A markdown table; bars in cells are escaped."""
@@ -138,9 +91,10 @@ def instruction_format() -> str:
         table(("code", "name", "meaning"), codes),
         "Checks run in this order; the first that fails gives the status.\n",
         "1. PC within the program memory (PC_RANGE), operation (ILLEGAL_OPCODE), flags (ILLEGAL_FLAGS).\n"
-        "2. Each operand used, in the order its instruction lists them: id and memory (BAD_TENSOR); rows, cols and "
-        "stride (BAD_SHAPE); end (OUT_OF_RANGE); exponent and history count (OVERFLOW).\n"
-        "3. The operands together (BAD_SHAPE), overlap (OVERLAP), learning rate (OVERFLOW).\n",
+        "2. Each operand used, in the order its instruction lists them: id and memory (BAD_TENSOR); planes, rows, cols "
+        "and stride (BAD_SHAPE); end (OUT_OF_RANGE); exponent and history count (OVERFLOW).\n"
+        "3. The operands together (BAD_SHAPE); `dst` and any other operand in the same memory (OVERLAP); learning rate "
+        "(OVERFLOW).\n",
     ))
 
 
@@ -174,6 +128,11 @@ def tensor_table() -> str:
         f"Entry i starts {4 * DESCRIPTOR_WORDS} * i bytes into the window. Bits that are not listed read 0. Memory "
         f"codes: {codes}.\n",
         table(("address", "bits", "field", "meaning"), rows),
+        "A tensor is a matrix of planes * (height + 1) * (width + 1) rows. Of images, a row is a pixel: planes outer, "
+        "lines, then pixels of a line; columns are channels. Of weights, planes are the input channels, and row "
+        "(y * kernel width + x) * planes + c belongs to tap (y, x) and channel c; columns are output channels. A "
+        f"kernel is at most {KERNEL_MAX} x {KERNEL_MAX} and its padding smaller than it. With all of the form 0, a "
+        "tensor is a plain matrix, images of one pixel, or a dense layer's weights.\n",
     ))
 
 

@@ -110,7 +110,7 @@ def check(x: np.ndarray[Any, Any], weights: np.ndarray[Any, Any], errors: np.nda
     """All three phases equal the loops."""
     lines, pixels = window.output(*shape[1:])
     got = convolution.forward(images(x, shape), weights, window)
-    assert got.dtype == np.int64 and got.tolist() == slow_forward(x.tolist(), weights.tolist(), shape, window)
+    assert got.dtype == np.int32 and got.tolist() == slow_forward(x.tolist(), weights.tolist(), shape, window)
     back = convolution.backward(images(errors, (shape[0], lines, pixels)), weights, window, shape[1:])
     assert back.tolist() == slow_backward(errors.tolist(), weights.tolist(), shape, window, x.shape[1])
     grad = convolution.gradient(images(x, shape), errors, window)
