@@ -14,6 +14,7 @@ from shiftgrad.isa import (
     OPERAND_NAMES,
     OPERANDS,
     SUM_BITS_MAX,
+    TERMS_END,
     Flag,
     Memory,
     Opcode,
@@ -216,12 +217,15 @@ class Decoder(wiring.Component):
             m.d.comb += [w.eq(dst), y.eq(b)]
         room_y, room_x = Signal(signed(11)), Signal(signed(11))  # positions of the kernel, less 1
         channels, kernel, fits = Signal(), Signal(), Signal()
+        terms = Signal(22)  # of BWD; those of FWD and GRAD are rows, which 16 bits hold
         m.d.sync += [
+            terms.eq(self.operands[2].pixels[:6] * b.cols),
             room_y.eq(x.height + (w.pad_y << 1) - w.height),
             room_x.eq(x.width + (w.pad_x << 1) - w.width),
             channels.eq((x.planes == y.planes) & (x.cols == w.planes)),
             kernel.eq((w.height < KERNEL_MAX) & (w.width < KERNEL_MAX) & (w.pad_y <= w.height) & (w.pad_x <= w.width)),
             fits.eq(channels & kernel & (room_y >= 0) & (room_x >= 0)
+                    & ((terms < TERMS_END) | (self.word.opcode != Opcode.BWD))
                     & (y.height == room_y[:10] >> w.step_y) & (y.width == room_x[:10] >> w.step_x)),
         ]
         return fits
