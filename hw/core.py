@@ -225,8 +225,8 @@ class Core(wiring.Component):
                     (operation["sum"] | operation.avgb, *x), (operation.maxb, *y)],
             "wgt": [(operation.fwd | operation.bwd, *feed_b), (operation.grad, *old)],
             "mom": [(self.gradient, *aux)],
-            "vec": [(operation.fwd, *aux), (self.ones | operation["sum"], *old), (operation.loss, loss.y_en, loss.y_addr),
-                    (sequencer.s_en, sequencer.s_en, sequencer.s_addr)],
+            "vec": [(operation.fwd, *aux), (self.ones | operation["sum"], *old),
+                    (operation.loss, loss.y_en, loss.y_addr), (sequencer.s_en, sequencer.s_en, sequencer.s_addr)],
         }
         writers = {
             "act": [(self.forward, *q)],

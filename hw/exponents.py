@@ -95,7 +95,9 @@ class ExponentUnit(wiring.Component):
             m.d.sync += guard.eq(0)
         with m.Else():
             m.d.sync += guard.eq(wanted)
-        m.d.sync += [e_v.eq(e_acc - guard), self.guard.eq(Mux(guard < 0, 0, guard)), self.drop.eq(Mux(guard < 0, -guard, 0))]
+        m.d.sync += [
+            e_v.eq(e_acc - guard), self.guard.eq(Mux(guard < 0, 0, guard)), self.drop.eq(Mux(guard < 0, -guard, 0)),
+        ]
 
         # stage 4: the tensor's own exponent; stage 5: target; stage 6: shifts
         m.d.sync += own.eq(clamp(e_v + self.log2 - 7, EXPONENT_MIN, EXPONENT_MAX))

@@ -77,7 +77,7 @@ class Axis(data.Struct):
     """One direction of a pass: which taps see the lattice, and where.
 
     ``first`` is the position of the first tap, ``taps`` how many less 1, ``none`` that there are none, ``kernel`` the
-    kernel coordinate of the tap that comes first, ``last`` lattice points less 1, ``empty`` that there are none.
+    kernel coordinate of the tap that comes first, ``last`` lattice points less 1.
     """
 
     first: signed(5)
@@ -85,13 +85,13 @@ class Axis(data.Struct):
     none: unsigned(1)
     kernel: unsigned(3)
     last: unsigned(8)
-    empty: unsigned(1)
 
 
 class Geometry(wiring.Component):
     """Works the loops out in LATENCY cycles, with one multiplier.
 
-    BWD with a step of 2 is up to four passes, one for each parity of line and pixel: all pixels of one see the same taps.
+    BWD with a step of 2 is up to four passes, one for each parity of line and pixel: all pixels of one see the same
+    taps. A parity without pixels must not be asked for.
 
     Parameters
     ----------
@@ -104,7 +104,6 @@ class Geometry(wiring.Component):
     dst, a, b : In(Operand)
     odd_y, odd_x : In(1)        BWD: the parity of this pass
     loops : Out(Loops)          from LATENCY cycles after ``start``
-    void : Out(1)               this parity has no pixels; likewise
     """
 
     LATENCY = 12
@@ -122,7 +121,6 @@ class Geometry(wiring.Component):
             "odd_y": In(1),
             "odd_x": In(1),
             "loops": Out(Loops),
-            "void": Out(1),
         })
 
     def elaborate(self, _platform: object) -> Module:
@@ -139,7 +137,6 @@ class Geometry(wiring.Component):
         step_y, step_x = kernel.step_y & ~self.is_bwd, kernel.step_x & ~self.is_bwd
         gaps_y, gaps_x = kernel.step_y & self.is_bwd, kernel.step_x & self.is_bwd
         m.d.sync += [
-            self.void.eq(y.empty | x.empty),
             loops.cols.eq(Mux(self.is_bwd, kernel.planes, b.entry.cols)),
             loops.depth.eq(Mux(self.is_grad, b.rows, a.entry.cols)),
             loops.grad.eq(self.is_grad), loops.b_rotated.eq(self.is_bwd), loops.empty.eq(y.none | x.none),
@@ -159,10 +156,12 @@ class Geometry(wiring.Component):
         self._products(m, y, x, kernel, lattice)
         return m
 
-    def _axis(self, m: Module, name: str, kernel: Value, pad: Value, step: Value, lattice: Value, odd: Value) -> data.View:
+    def _axis(self, m: Module, name: str, kernel: Value, pad: Value, step: Value, lattice: Value,
+              odd: Value) -> data.View:
         """One direction; ``kernel`` and ``lattice`` are sizes less 1. Two cycles."""
         axis = Axis(Signal(Axis, name=f"axis_{name}"))
-        skip, reach, room = Signal(name=f"skip_{name}"), Signal(4, name=f"reach_{name}"), Signal(signed(5), name=f"room_{name}")
+        skip, reach = Signal(name=f"skip_{name}"), Signal(4, name=f"reach_{name}")
+        room = Signal(signed(5), name=f"room_{name}")
         # BWD: the first kernel coordinate seen, where its error lies, and how many steps of the kernel follow it
         m.d.comb += [skip.eq(step & (odd ^ pad[0])), room.eq(kernel[:3] - skip)]
         m.d.sync += reach.eq((odd + pad) >> step)
@@ -172,12 +171,12 @@ class Geometry(wiring.Component):
                 axis.none.eq(room < 0), axis.taps.eq(Mux(room < 0, 0, taps)),
                 axis.kernel.eq(Mux(step, Cat(skip, taps[:2]), taps)),
                 axis.first.eq(reach - axis.taps),
-                axis.last.eq((lattice - odd) >> step), axis.empty.eq(odd & (lattice == 0)),
+                axis.last.eq((lattice - odd) >> step),
             ]
         with m.Else():
             m.d.sync += [
                 axis.none.eq(0), axis.taps.eq(kernel), axis.kernel.eq(0), axis.first.eq(-pad),
-                axis.last.eq(lattice), axis.empty.eq(0),
+                axis.last.eq(lattice),
             ]
         return axis
 
@@ -185,9 +184,9 @@ class Geometry(wiring.Component):
         """The sums and products, one multiplication a cycle; each is there two cycles later."""
         loops, a, b = self.loops, self.a, self.b
         step = Signal(range(self.LATENCY + 1))
-        left, right, product = Signal(WORD_BITS), Signal(16), Signal(WORD_BITS)
-        tap, taps = Signal(WORD_BITS), Signal(WORD_BITS)  # words of a tap, and of a line of taps
-        b_offset, up, across = Signal(WORD_BITS), Signal(WORD_BITS), Signal(WORD_BITS)
+        right = Signal(16)
+        left, product, tap, taps, b_offset, up, across = (  # tap, taps: words of a tap, and of a line of taps
+            Signal(WORD_BITS, name=name) for name in ("left", "product", "tap", "taps", "b_offset", "up", "across"))
         m.d.sync += [product.eq(left * right), step.eq(Mux(self.start, 1, Mux(step == 0, 0, step + 1)))]
 
         def multiply(u: Value, v: Value) -> None:

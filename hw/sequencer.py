@@ -286,7 +286,8 @@ class Sequencer(wiring.Component):
             m.next = "LATCH"
         with self._state(m, "LATCH"):
             m.d.comb += self.prefetch.eq(1)
-            m.d.sync += [word.eq(self.p_data), decoder.lr_shift.eq(self.lr_shift), self.index.eq(0), self.measured.eq(0)]
+            m.d.sync += [
+                word.eq(self.p_data), decoder.lr_shift.eq(self.lr_shift), self.index.eq(0), self.measured.eq(0)]
             m.next = "DECODE"
         with self._state(m, "DECODE"):
             m.d.comb += self.prefetch.eq(1)
