@@ -10,7 +10,6 @@ import pytest
 
 from golden.convolution import Window
 from golden.tensor import Tensor, fit
-from shiftgrad.config import Config
 from shiftgrad.isa import Flag, Memory, Opcode, Status, encode
 from tests.test_machine import SMALL, Bench
 
