@@ -6,8 +6,9 @@ from amaranth.lib.wiring import In, Out
 
 from hw.memory import READ_LATENCY
 from hw.post import PostProcessor
+from hw.vector_address import VectorOperand
 from hw.vector_lane import TotalScan, VectorControl, VectorLane
-from hw.vector_walk import VectorOperand, VectorWalk
+from hw.vector_walk import VectorWalk
 from shiftgrad.config import WORD_BITS
 
 __all__ = ["VectorControl", "VectorOperand", "VectorUnit"]
