@@ -74,7 +74,9 @@ class VectorWalk(wiring.Component):
         m.d.sync += [wait.eq(issue & control.add & control.pair & ~end), index.eq(Mux(pool, index + 1, 0))]
         with m.If(self.start):
             m.d.sync += [self.busy.eq(1), wait.eq(0), index.eq(0)]
-        with m.Elif(end | self.abort):
+        with m.Elif(end):
+            m.d.sync += self.busy.eq(0)
+        with m.If(self.abort):
             m.d.sync += self.busy.eq(0)
 
         fresh, offset = Signal(), Signal(WORD_BITS, reset_less=True)  # the next word starts a sum; where results go
