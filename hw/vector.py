@@ -115,14 +115,14 @@ class VectorUnit(wiring.Component):
         """Lanes, each a cycle behind the one before; returns their sums."""
         control, sums = self.control, []
         stages = self.X_STAGE + VectorLane.EMIT_DELAY + self.size  # index has the longest way
-        read, fresh, index, count, y_count = (
-            delayed(m, step[name], stages, f"{name}_") for name in ("read", "fresh", "index", "lanes", "y_lanes"))
+        fresh, index, count, y_count = (
+            delayed(m, step[name], stages, f"{name}_") for name in ("fresh", "index", "lanes", "y_lanes"))
         for n in range(self.size):
             m.submodules[f"lane{n}"] = lane = VectorLane()
             keep = Signal(name=f"keep{n}")
             rank, take, emit = (self.X_STAGE + n + wait for wait in (lane.RANK_DELAY, lane.TAKE_DELAY, lane.EMIT_DELAY))
             m.d.sync += [
-                lane.use.eq(~control.total | (read[take - 1] & (count[take - 1] > n))),
+                lane.use.eq(~control.total | (count[take - 1] > n)),
                 keep.eq(y_count[self.ACC_STAGE + n - 1] > n),
             ]
             m.d.comb += [
@@ -131,7 +131,7 @@ class VectorUnit(wiring.Component):
                 lane.y.eq(self.y[n]),
                 lane.begin.eq(index[rank] == 0),
                 lane.index.eq(index[rank]),
-                lane.take.eq(control.route & (index[take] == 3)),
+                lane.take.eq(index[take] == 3),
                 lane.emit.eq(index[emit]),
                 lane.first.eq(fresh[take]),
                 self.acc[n].eq(lane.sum),

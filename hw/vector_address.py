@@ -105,7 +105,7 @@ class FirstAddress(wiring.Component):
         stride, line = (Signal(WORD_BITS, name=name, reset_less=True) for name in ("stride", "line"))
         home, right = (Signal(WORD_BITS, name=name, reset_less=True) for name in ("home", "right"))
         m.d.sync += [
-            stride.eq(Mux(control.route, self.b.stride, self.a.stride)),
+            stride.eq(self.a.stride),  # MAXB: b's is the same
             line.eq(Mux(control.route, self.b.line, self.a.line)),
         ]
         origin, more, following = Signal(WORD_BITS), Signal(WORD_BITS), Signal(WORD_BITS)
