@@ -18,7 +18,8 @@ def step_layout(size: int) -> data.StructLayout:
     fresh : a new sum starts with it; 1 throughout where nothing is summed
     index : place in a 2 x 2 window
     lanes : columns inside the tensor; ``y_lanes`` of operand b in ADD and ADDB, 0 when there are none
-    token : a result belongs to it (to each word of a MAXB window); ``offset`` its word in the destination
+    token : a result belongs to it (MAXB: to each word of a window; SUM: means nothing)
+    offset : in the destination, of the result; not in MAXB
     end : it is the pass's last
     """
     count = unsigned(size.bit_length())
@@ -71,9 +72,9 @@ class VectorWalk(wiring.Component):
         m.d.comb += [issue.eq(self.busy & ~wait), done.eq(issue & (~pool | (index == 3)))]
         m.d.comb += [place.issue.eq(issue), place.index.eq(index), place.done.eq(done)]
         end = self._loops(m, shape, place, done)
-        m.d.sync += [wait.eq(issue & control.add & control.pair & ~end), index.eq(Mux(pool, index + 1, 0))]
+        m.d.sync += [wait.eq(issue & control.add & control.pair), index.eq(Mux(pool, index + 1, 0))]
         with m.If(self.start):
-            m.d.sync += [self.busy.eq(1), wait.eq(0), index.eq(0)]
+            m.d.sync += [self.busy.eq(1), index.eq(0)]
         with m.Elif(end):
             m.d.sync += self.busy.eq(0)
         with m.If(self.abort):
@@ -90,10 +91,10 @@ class VectorWalk(wiring.Component):
             m.d.sync += offset.eq(offset + 1)
         m.d.comb += [
             step.read.eq(issue),
-            step.fresh.eq((issue & fresh) | ~(control.average | control.total)),
+            step.fresh.eq(fresh | ~(control.average | control.total)),
             step.index.eq(index),
             step.lanes.eq(Mux(place.word_last, tail_lanes(m, shape, self.size, "tail"), self.size)),
-            step.token.eq(Mux(control.route, issue, place.word & ~control.total)),
+            step.token.eq(Mux(control.route, issue, place.word)),
             step.offset.eq(offset),
             step.end.eq(end),
         ]

@@ -137,6 +137,7 @@ class Bench:
         ctx, dut = self.ctx, self.dut
         x = job.x[ctx.get(dut.x_addr)] if ctx.get(dut.x_en) else None
         y = job.y[ctx.get(dut.y_addr)] if ctx.get(dut.y_en) else None
+        assert y is None or job.control.get("pair", "route" in job.control), "a read for nothing"
         if job.x is job.y:
             assert x is None or y is None, "one root, two reads"
             x = y = y if x is None else x
@@ -343,7 +344,7 @@ def test_abort(size):
     make = Make(size, seed=SEED + size)
     jobs = []
     for i, kind in enumerate(every_kind(make, size)):
-        for at in sorted({0, 1, *range(2, kind.reads + kind.wait, 9), *range(kind.reads, kind.reads + kind.wait)}):
+        for at in sorted({0, 1, *range(2, kind.reads + kind.wait, 5), *range(kind.reads, kind.reads + kind.wait)}):
             jobs.append(replace(kind, abort=at))
-            jobs.append(every_kind(make, size)[(i + at) % 9])
+            jobs += [every_kind(make, size)[i], every_kind(make, size)[(i + at) % 9]]
     simulate(size, jobs)
