@@ -35,7 +35,7 @@ class VectorUnit(wiring.Component):
 
     Members
     -------
-    control, dst, a, b : In       static from two cycles before ``start`` to ``done``
+    control, dst, a, b : In       static from two cycles before ``start`` to ACC_DELAY + T - 1 cycles after ``done``
     start : In(1)                 a pass begins; not before ``done`` of the pass before
     abort : In(1)                 stop reading, forget all tokens
     x_en, x_addr : Out            read root of the first stream: a; SUM and MAXB: b
@@ -47,6 +47,10 @@ class VectorUnit(wiring.Component):
     op2 : Out                     signed(8) lanes: b of ADD and ADDB, 0 where b has no element; 0 without ``pair``
     busy : Out(1)                 words are being read
     done : Out(1)                 pulse with the pass's last token
+
+    Latency: a pass is ``busy`` from the cycle after ``start`` for as many cycles as words of the first stream, or
+    with ``pair`` in ADD and ADDB twice as many less 1. The token of a word (AVG, MAX: of its last) comes 3 cycles after
+    the cycle the word takes, that of MAXB 7; SUM's only one T + 8 + drop cycles after its last word's.
     """
 
     ACC_DELAY = PostProcessor.ACC_DELAY

@@ -1,6 +1,6 @@
 """The order in which the vector unit reads words, and where the results belong."""
 
-from amaranth.hdl import Assert, Module, Mux, Signal, unsigned
+from amaranth.hdl import Assert, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -62,8 +62,9 @@ class VectorWalk(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        control, step = self.control, self.step
-        pool = control.largest | control.route
+        control, step = Signal(VectorControl), self.step  # a copy of its own: the walk is the longest path
+        pool = Signal()
+        m.d.sync += [control.eq(self.control), pool.eq(self.control.largest | self.control.route)]
         shape, place = Signal(VectorOperand), Signal(Place)
         m.d.comb += shape.eq(Mux(control.total, self.b, Mux(control.average | control.route, self.a, self.dst)))
 
@@ -71,7 +72,7 @@ class VectorWalk(wiring.Component):
         issue, done = Signal(), Signal()
         m.d.comb += [issue.eq(self.busy & ~wait), done.eq(issue & (~pool | (index == 3)))]
         m.d.comb += [place.issue.eq(issue), place.index.eq(index), place.done.eq(done)]
-        end = self._loops(m, shape, place, done)
+        end = self._loops(m, shape, place, done, control.average)
         m.d.sync += [wait.eq(issue & control.add & control.pair), index.eq(Mux(pool, index + 1, 0))]
         with m.If(self.start):
             m.d.sync += [self.busy.eq(1), index.eq(0)]
@@ -98,7 +99,7 @@ class VectorWalk(wiring.Component):
             step.offset.eq(offset),
             step.end.eq(end),
         ]
-        self._addresses(m, place)
+        self._addresses(m, place, control)
         if platform is None:  # simulation and formal
             kinds = (control.add, control.total, control.average, control.spread, control.largest, control.route)
             m.d.sync += [
@@ -108,7 +109,8 @@ class VectorWalk(wiring.Component):
             ]
         return m
 
-    def _loops(self, m: Module, shape: data.View, place: data.View, done: Signal) -> Signal:
+    def _loops(self, m: Module, shape: data.View, place: data.View, done: Signal,
+               average: Value) -> Signal:
         """Four nested counters, in AVG the words of a pixel outside its lines and pixels; returns the pass's end."""
         counts = {"word": (16, shape.stride), "pixel": (9, shape.width_1 + 1), "line": (9, shape.height_1 + 1),
                   "plane": (16, shape.planes)}
@@ -118,8 +120,7 @@ class VectorWalk(wiring.Component):
             m.d.comb += [loop.count.eq(count), loop.load.eq(self.start), place[name].eq(loop.step)]
             loops.append(loop)
         word, pixel, line, plane = loops
-        average, end = self.control.average, Signal()
-        inner = average | word.last  # a pixel is done with
+        end, inner = Signal(), average | word.last  # a pixel is done with
         m.d.comb += [
             word.step.eq(done & (~average | (pixel.last & line.last))),
             pixel.step.eq(done & inner),
@@ -132,12 +133,12 @@ class VectorWalk(wiring.Component):
         ]
         return end
 
-    def _addresses(self, m: Module, place: data.View) -> None:
+    def _addresses(self, m: Module, place: data.View, control: data.View) -> None:
         m.submodules.first = first = FirstAddress()
         m.submodules.second = second = SecondAddress(size=self.size)
         for unit, names in ((first, ("a", "b")), (second, ("a", "b", "dst"))):
             m.d.comb += [
-                unit.control.eq(self.control),
+                unit.control.eq(control),
                 unit.start.eq(self.start),
                 unit.place.eq(place),
                 *(getattr(unit, name).eq(getattr(self, name)) for name in names),

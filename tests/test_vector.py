@@ -35,9 +35,8 @@ class Image:
     @property
     def operand(self):
         planes, height, width, cols = self.shape
-        return {"base": self.base, "stride": self.stride, "planes": planes, "height_1": height - 1,
-                "width_1": width - 1, "cols": cols, "line": width * self.stride,
-                "image": height * width * self.stride}
+        return {"base": self.base, "stride": self.stride, "planes": planes, "height_1": height - 1, "cols": cols,
+                "width_1": width - 1, "line": width * self.stride, "image": height * width * self.stride}
 
 
 @dataclass
