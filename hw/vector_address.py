@@ -110,19 +110,21 @@ class FirstAddress(wiring.Component):
         ]
         origin, more, following = Signal(WORD_BITS), Signal(WORD_BITS), Signal(WORD_BITS)
         settle = Signal()  # come back to the following address
+        column_last = place.pixel_last & place.line_last
+        last = place.word_last & column_last
         m.d.comb += [origin.eq(self.addr), more.eq(1), following.eq(origin + more)]
         with m.If(control.spread):  # an image's words again for each of its pixels
-            m.d.comb += settle.eq(place.plane)
-            with m.If(place.word_last & ~place.plane):
+            m.d.comb += settle.eq(last)
+            with m.If(place.word_last & ~last):
                 m.d.comb += [origin.eq(home), more.eq(0)]
         with m.If(control.average):  # down the pixels, then to the next column
-            m.d.comb += settle.eq(place.word)
-            with m.If(~place.word):
+            m.d.comb += settle.eq(column_last)
+            with m.If(~column_last):
                 m.d.comb += more.eq(stride)
             with m.Elif(~place.word_last):
                 m.d.comb += origin.eq(home)
         with m.If(control.largest | control.route):
-            m.d.comb += settle.eq(place.done)
+            m.d.comb += settle.eq(place.index == 3)
             with m.Switch(place.index):
                 with m.Case(0, 2):
                     m.d.comb += more.eq(stride)
@@ -225,11 +227,11 @@ class SecondAddress(wiring.Component):
                                        for name in ("of_pixel", "of_line", "of_image"))
         origin, more, following = Signal(WORD_BITS), Signal(WORD_BITS), Signal(WORD_BITS)
         m.d.comb += [origin.eq(self.addr), more.eq(1), following.eq(origin + more)]
-        with m.If(add & place.plane):
+        with m.If(add & place.word_last & place.pixel_last & place.line_last):
             m.d.comb += [origin.eq(of_image), more.eq(b.image)]
-        with m.Elif(add & place.line):
+        with m.Elif(add & place.word_last & place.pixel_last):
             m.d.comb += [origin.eq(of_line), more.eq(Mux(half & ~self.odd_line, 0, line_words))]
-        with m.Elif(add & place.pixel):
+        with m.Elif(add & place.word_last):
             m.d.comb += [origin.eq(of_pixel), more.eq(Mux(half & ~self.odd_pixel, 0, pixel_words))]
         begin = Mux(control.total | control.route, self.a.base, b.base)
         for register, load in ((self.addr, place.done), (of_pixel, place.pixel), (of_line, place.line),
