@@ -6,8 +6,9 @@ from amaranth.lib.wiring import In, Out
 
 from hw.memory import READ_LATENCY
 from hw.post import PostProcessor
+from hw.vector_address import VectorOperand
 from hw.vector_lane import TotalScan, VectorControl, VectorLane
-from hw.vector_walk import VectorOperand, VectorWalk
+from hw.vector_walk import VectorWalk
 from shiftgrad.config import WORD_BITS
 
 __all__ = ["VectorControl", "VectorOperand", "VectorUnit"]
@@ -34,7 +35,7 @@ class VectorUnit(wiring.Component):
 
     Members
     -------
-    control, dst, a, b : In       static from two cycles before ``start`` to ``done``
+    control, dst, a, b : In       static from two cycles before ``start`` to ACC_DELAY + T - 1 cycles after ``done``
     start : In(1)                 a pass begins; not before ``done`` of the pass before
     abort : In(1)                 stop reading, forget all tokens
     x_en, x_addr : Out            read root of the first stream: a; SUM and MAXB: b
@@ -46,6 +47,10 @@ class VectorUnit(wiring.Component):
     op2 : Out                     signed(8) lanes: b of ADD and ADDB, 0 where b has no element; 0 without ``pair``
     busy : Out(1)                 words are being read
     done : Out(1)                 pulse with the pass's last token
+
+    Latency: a pass is ``busy`` from the cycle after ``start`` for as many cycles as words of the first stream, or
+    with ``pair`` in ADD and ADDB twice as many less 1. The token of a word (AVG, MAX: of its last) comes 3 cycles after
+    the cycle the word takes, that of MAXB 7; SUM's only one T + 8 + drop cycles after its last word's.
     """
 
     ACC_DELAY = PostProcessor.ACC_DELAY
@@ -114,14 +119,14 @@ class VectorUnit(wiring.Component):
         """Lanes, each a cycle behind the one before; returns their sums."""
         control, sums = self.control, []
         stages = self.X_STAGE + VectorLane.EMIT_DELAY + self.size  # index has the longest way
-        read, fresh, index, count, y_count = (
-            delayed(m, step[name], stages, f"{name}_") for name in ("read", "fresh", "index", "lanes", "y_lanes"))
+        fresh, index, count, y_count = (
+            delayed(m, step[name], stages, f"{name}_") for name in ("fresh", "index", "lanes", "y_lanes"))
         for n in range(self.size):
             m.submodules[f"lane{n}"] = lane = VectorLane()
             keep = Signal(name=f"keep{n}")
             rank, take, emit = (self.X_STAGE + n + wait for wait in (lane.RANK_DELAY, lane.TAKE_DELAY, lane.EMIT_DELAY))
             m.d.sync += [
-                lane.use.eq(~control.total | (read[take - 1] & (count[take - 1] > n))),
+                lane.use.eq(~control.total | (count[take - 1] > n)),
                 keep.eq(y_count[self.ACC_STAGE + n - 1] > n),
             ]
             m.d.comb += [
@@ -130,7 +135,7 @@ class VectorUnit(wiring.Component):
                 lane.y.eq(self.y[n]),
                 lane.begin.eq(index[rank] == 0),
                 lane.index.eq(index[rank]),
-                lane.take.eq(control.route & (index[take] == 3)),
+                lane.take.eq(index[take] == 3),
                 lane.emit.eq(index[emit]),
                 lane.first.eq(fresh[take]),
                 self.acc[n].eq(lane.sum),

@@ -1,26 +1,14 @@
 """The order in which the vector unit reads words, and where the results belong."""
 
-from amaranth.hdl import Assert, Module, Mux, Signal, unsigned
+from amaranth.hdl import Assert, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.vector_address import FirstAddress, Loop, Place, SecondAddress, VectorOperand, tail_lanes
 from hw.vector_lane import VectorControl
 from shiftgrad.config import WORD_BITS
 
-__all__ = ["Loop", "VectorOperand", "VectorWalk", "step_layout"]
-
-
-class VectorOperand(data.Struct):
-    """Where a tensor of images is and its shape, as the tensor table has it; ``line`` and ``image`` in words."""
-
-    base: unsigned(WORD_BITS)
-    stride: unsigned(16)
-    planes: unsigned(16)
-    height_1: unsigned(8)
-    width_1: unsigned(8)
-    cols: unsigned(16)
-    line: unsigned(WORD_BITS)
-    image: unsigned(WORD_BITS)
+__all__ = ["VectorWalk", "step_layout"]
 
 
 def step_layout(size: int) -> data.StructLayout:
@@ -30,7 +18,8 @@ def step_layout(size: int) -> data.StructLayout:
     fresh : a new sum starts with it; 1 throughout where nothing is summed
     index : place in a 2 x 2 window
     lanes : columns inside the tensor; ``y_lanes`` of operand b in ADD and ADDB, 0 when there are none
-    token : a result belongs to it (to each word of a MAXB window); ``offset`` its word in the destination
+    token : a result belongs to it (MAXB: to each word of a window; SUM: means nothing)
+    offset : in the destination, of the result; not in MAXB
     end : it is the pass's last
     """
     count = unsigned(size.bit_length())
@@ -38,33 +27,6 @@ def step_layout(size: int) -> data.StructLayout:
         "read": 1, "x_addr": WORD_BITS, "y_read": 1, "y_addr": WORD_BITS, "fresh": 1, "index": 2, "lanes": count,
         "y_lanes": count, "token": 1, "offset": WORD_BITS, "end": 1,
     })
-
-
-class Loop(wiring.Component):
-    """Counts ``count`` steps, at least 1, again and again.
-
-    Members
-    -------
-    count : In      static from two cycles before ``load``
-    load : In(1)    the next step is the first
-    step : In(1)    a step is done
-    last : Out(1)   this step is the last; from a register
-    """
-
-    def __init__(self, *, bits: int) -> None:
-        self.bits = bits
-        super().__init__({"count": In(bits), "load": In(1), "step": In(1), "last": Out(1)})
-
-    def elaborate(self, _platform: object) -> Module:
-        m = Module()
-        left = Signal(self.bits, reset_less=True)
-        single = Signal(reset_less=True)
-        m.d.sync += single.eq(self.count == 1)
-        with m.If(self.load | (self.step & self.last)):
-            m.d.sync += [left.eq(self.count), self.last.eq(single)]
-        with m.Elif(self.step):
-            m.d.sync += [left.eq(left - 1), self.last.eq(left == 2)]
-        return m
 
 
 class VectorWalk(wiring.Component):
@@ -100,178 +62,90 @@ class VectorWalk(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        control, step = self.control, self.step
-        m.submodules.word = word = Loop(bits=16)
-        m.submodules.pixel = pixel = Loop(bits=9)
-        m.submodules.line = line = Loop(bits=9)
-        m.submodules.plane = plane = Loop(bits=16)
-        loops = (word, pixel, line, plane)
-        pool, double = control.largest | control.route, control.add & control.pair
-
-        # the tensor walked: MAX and MAXB walk the small one
-        shape = Signal(VectorOperand)
+        control, step = Signal(VectorControl), self.step  # a copy of its own: the walk is the longest path
+        pool = Signal()
+        m.d.sync += [control.eq(self.control), pool.eq(self.control.largest | self.control.route)]
+        shape, place = Signal(VectorOperand), Signal(Place)
         m.d.comb += shape.eq(Mux(control.total, self.b, Mux(control.average | control.route, self.a, self.dst)))
-        m.d.comb += [
-            word.count.eq(shape.stride),
-            pixel.count.eq(shape.width_1 + 1),
-            line.count.eq(shape.height_1 + 1),
-            plane.count.eq(shape.planes),
-            *(loop.load.eq(self.start) for loop in loops),
-        ]
 
-        wait, index = Signal(), Signal(2)  # the other cycle of a word; place in a window
-        issue, done, image_end, end = Signal(), Signal(), Signal(), Signal()
-        m.d.comb += [
-            issue.eq(self.busy & ~wait),
-            done.eq(issue & (~pool | (index == 3))),
-            plane.step.eq(image_end),
-            end.eq(image_end & plane.last),
-        ]
-        with m.If(control.average):
-            m.d.comb += [
-                pixel.step.eq(done),
-                line.step.eq(done & pixel.last),
-                word.step.eq(line.step & line.last),
-                image_end.eq(word.step & word.last),
-            ]
-        with m.Else():
-            m.d.comb += [
-                word.step.eq(done),
-                pixel.step.eq(done & word.last),
-                line.step.eq(pixel.step & pixel.last),
-                image_end.eq(line.step & line.last),
-            ]
-        m.d.sync += [wait.eq(issue & double & ~end), index.eq(Mux(pool, index + 1, 0))]
+        wait, index = Signal(), Signal(2)  # the cycle in which b is read; place in a window
+        issue, done = Signal(), Signal()
+        m.d.comb += [issue.eq(self.busy & ~wait), done.eq(issue & (~pool | (index == 3)))]
+        m.d.comb += [place.issue.eq(issue), place.index.eq(index), place.done.eq(done)]
+        end = self._loops(m, shape, place, done, control.average)
+        m.d.sync += [wait.eq(issue & control.add & control.pair), index.eq(Mux(pool, index + 1, 0))]
         with m.If(self.start):
-            m.d.sync += [self.busy.eq(1), wait.eq(0), index.eq(0)]
-        with m.Elif(end | self.abort):
+            m.d.sync += [self.busy.eq(1), index.eq(0)]
+        with m.Elif(end):
+            m.d.sync += self.busy.eq(0)
+        with m.If(self.abort):
             m.d.sync += self.busy.eq(0)
 
-        tail = self._tail(m, shape, "tail")
-        fresh = Signal()  # of an average or total
-        m.d.sync += fresh.eq(self.start | (word.step & control.average) | (fresh & ~issue))
+        fresh, offset = Signal(), Signal(WORD_BITS, reset_less=True)  # the next word starts a sum; where results go
+        with m.If(self.start | (place.word & control.average)):
+            m.d.sync += fresh.eq(1)
+        with m.Elif(issue):
+            m.d.sync += fresh.eq(0)
+        with m.If(self.start):
+            m.d.sync += offset.eq(0)
+        with m.Elif(place.word):
+            m.d.sync += offset.eq(offset + 1)
         m.d.comb += [
             step.read.eq(issue),
-            step.fresh.eq((issue & fresh) | ~(control.average | control.total)),
+            step.fresh.eq(fresh | ~(control.average | control.total)),
             step.index.eq(index),
-            step.lanes.eq(Mux(word.last, tail, self.size)),
-            step.token.eq(Mux(control.route, issue, word.step & ~control.total)),
+            step.lanes.eq(Mux(place.word_last, tail_lanes(m, shape, self.size, "tail"), self.size)),
+            step.token.eq(Mux(control.route, issue, place.word)),
+            step.offset.eq(offset),
             step.end.eq(end),
         ]
-        with m.If(word.step):
-            m.d.sync += step.offset.eq(step.offset + 1)
-        with m.If(self.start):
-            m.d.sync += step.offset.eq(0)
-        self._first_stream(m, *loops, index, word.step)
-        self._second_stream(m, *loops, issue, done, index == 0)
+        self._addresses(m, place, control)
         if platform is None:  # simulation and formal
             kinds = (control.add, control.total, control.average, control.spread, control.largest, control.route)
             m.d.sync += [
                 Assert(~self.start | ~self.busy, "vector: start while a pass runs"),
                 Assert(~self.start | (sum(kinds) == 1), "vector: wanted one operation"),
-                Assert(~self.busy | (shape.stride != 0) & (shape.planes != 0), "vector: nothing to walk"),
+                Assert(~self.busy | ((shape.stride != 0) & (shape.planes != 0)), "vector: nothing to walk"),
             ]
         return m
 
-    def _tail(self, m: Module, shape: data.View, name: str) -> Signal:
-        """Lanes of a row's last word, 1 to T."""
-        tail = Signal(self.step.lanes.shape(), name=name, reset_less=True)
-        bits = len(tail)  # of both numbers are enough
-        m.d.sync += tail.eq(shape.cols[:bits] - shape.stride[:bits] * self.size + self.size)
-        return tail
-
-    def _first_stream(self, m: Module, word: Loop, pixel: Loop, line: Loop, plane: Loop, index: Signal,
-                      column_end: Signal) -> None:
-        """Address of a (SUM, MAXB: of b): from the last word's, the one to come back to, or the window's right one."""
-        control, addr = self.control, self.step.x_addr
-        stride, line_words = Signal(WORD_BITS, reset_less=True), Signal(WORD_BITS, reset_less=True)
-        m.d.sync += [
-            stride.eq(Mux(control.route, self.b.stride, self.a.stride)),
-            line_words.eq(Mux(control.route, self.b.line, self.a.line)),
-        ]
-        home, right = Signal(WORD_BITS, reset_less=True), Signal(WORD_BITS, reset_less=True)
-        origin, more, following = Signal(WORD_BITS), Signal(WORD_BITS), Signal(WORD_BITS)
-        settle = Signal()
-        m.d.comb += [origin.eq(addr), more.eq(1), following.eq(origin + more)]
-        with m.If(control.spread):  # an image's words again for each of its pixels
-            m.d.comb += settle.eq(plane.step)
-            with m.If(word.last & ~plane.step):
-                m.d.comb += [origin.eq(home), more.eq(0)]
-        with m.If(control.average):  # down the pixels, then to the next column
-            m.d.comb += settle.eq(column_end)
-            with m.If(~column_end):
-                m.d.comb += more.eq(stride)
-            with m.Elif(~word.last):
-                m.d.comb += origin.eq(home)
-        with m.If(control.largest | control.route):
-            m.d.comb += settle.eq(index == 3)
-            with m.Switch(index):
-                with m.Case(0, 2):
-                    m.d.comb += more.eq(stride)
-                with m.Case(1):
-                    m.d.comb += [origin.eq(home), more.eq(line_words)]
-                with m.Case(3):
-                    with m.If(~word.last):
-                        m.d.comb += origin.eq(home)
-                    with m.Elif(~pixel.last):
-                        m.d.comb += origin.eq(right)
-        with m.If(self.step.read):
-            m.d.sync += addr.eq(following)
-            with m.If(settle):
-                m.d.sync += home.eq(following)
-            with m.If(index == 1):
-                m.d.sync += right.eq(addr)
-        begin = Mux(control.total | control.route, self.b.base, self.a.base)
-        with m.If(self.start):
-            m.d.sync += [addr.eq(begin), home.eq(begin)]
-
-    def _second_stream(self, m: Module, word: Loop, pixel: Loop, line: Loop, plane: Loop, issue: Signal, done: Signal,
-                       first: Signal) -> None:
-        """Address of b and how many of its lanes count; SUM, MAXB: of a, word after word."""
-        control, step, b, dst = self.control, self.step, self.b, self.dst
-        add = control.add & control.pair
-        twice, half = Signal(), Signal()  # b's size against that of dst
-        pixel_words, line_words = Signal(WORD_BITS, reset_less=True), Signal(WORD_BITS, reset_less=True)
-        m.d.sync += [
-            twice.eq((b.width_1 > dst.width_1) | (b.height_1 > dst.height_1)),
-            half.eq((b.width_1 < dst.width_1) | (b.height_1 < dst.height_1)),
-            pixel_words.eq(Mux(twice, b.stride << 1, b.stride)),
-            line_words.eq(Mux(twice, b.line << 1, b.line)),
-        ]
-
-        # b may have fewer words a pixel, or more, and half of the lines and pixels of dst
-        m.submodules.b_word = b_word = Loop(bits=16)
-        present, odd_pixel, odd_line = Signal(), Signal(), Signal()
-        tail = self._tail(m, b, "b_tail")
-        m.d.comb += [b_word.count.eq(b.stride), b_word.load.eq(self.start | pixel.step), b_word.step.eq(done)]
-        with m.If(b_word.load):
-            m.d.sync += present.eq(1)
-        with m.Elif(done & b_word.last):
-            m.d.sync += present.eq(0)
-        with m.If(self.start | pixel.step):
-            m.d.sync += odd_pixel.eq(~(self.start | pixel.last | odd_pixel))
-        with m.If(self.start | line.step):
-            m.d.sync += odd_line.eq(~(self.start | line.last | odd_line))
-        inside = Signal()
+    def _loops(self, m: Module, shape: data.View, place: data.View, done: Signal,
+               average: Value) -> Signal:
+        """Four nested counters, in AVG the words of a pixel outside its lines and pixels; returns the pass's end."""
+        counts = {"word": (16, shape.stride), "pixel": (9, shape.width_1 + 1), "line": (9, shape.height_1 + 1),
+                  "plane": (16, shape.planes)}
+        loops = []
+        for name, (bits, count) in counts.items():
+            m.submodules[name] = loop = Loop(bits=bits)
+            m.d.comb += [loop.count.eq(count), loop.load.eq(self.start), place[name].eq(loop.step)]
+            loops.append(loop)
+        word, pixel, line, plane = loops
+        end, inner = Signal(), average | word.last  # a pixel is done with
         m.d.comb += [
-            inside.eq(issue & add & present & ~(half & (odd_pixel | odd_line))),
-            step.y_lanes.eq(Mux(inside, Mux(b_word.last, tail, self.size), 0)),
-            step.y_read.eq(inside | (issue & control.total & control.pair) | (issue & control.route & first)),
+            word.step.eq(done & (~average | (pixel.last & line.last))),
+            pixel.step.eq(done & inner),
+            line.step.eq(done & inner & pixel.last),
+            plane.step.eq(done & word.last & pixel.last & line.last),
+            place.word_last.eq(word.last),
+            place.pixel_last.eq(pixel.last),
+            place.line_last.eq(line.last),
+            end.eq(plane.step & plane.last),
         ]
+        return end
 
-        # where the pixel, the line and the image begin
-        of_pixel, of_line, of_image = (Signal(WORD_BITS, name=f"of_{name}", reset_less=True)
-                                       for name in ("pixel", "line", "image"))
-        origin, more, following = Signal(WORD_BITS), Signal(WORD_BITS), Signal(WORD_BITS)
-        m.d.comb += [origin.eq(step.y_addr), more.eq(1), following.eq(origin + more)]
-        with m.If(add & plane.step):
-            m.d.comb += [origin.eq(of_image), more.eq(b.image)]
-        with m.Elif(add & line.step):
-            m.d.comb += [origin.eq(of_line), more.eq(Mux(half & ~odd_line, 0, line_words))]
-        with m.Elif(add & pixel.step):
-            m.d.comb += [origin.eq(of_pixel), more.eq(Mux(half & ~odd_pixel, 0, pixel_words))]
-        begin = Mux(control.total | control.route, self.a.base, b.base)
-        for register, load in ((step.y_addr, done), (of_pixel, pixel.step), (of_line, line.step),
-                               (of_image, plane.step)):
-            with m.If(self.start | load):
-                m.d.sync += register.eq(Mux(self.start, begin, following))
+    def _addresses(self, m: Module, place: data.View, control: data.View) -> None:
+        m.submodules.first = first = FirstAddress()
+        m.submodules.second = second = SecondAddress(size=self.size)
+        for unit, names in ((first, ("a", "b")), (second, ("a", "b", "dst"))):
+            m.d.comb += [
+                unit.control.eq(control),
+                unit.start.eq(self.start),
+                unit.place.eq(place),
+                *(getattr(unit, name).eq(getattr(self, name)) for name in names),
+            ]
+        m.d.comb += [
+            self.step.x_addr.eq(first.addr),
+            self.step.y_read.eq(second.read),
+            self.step.y_addr.eq(second.addr),
+            self.step.y_lanes.eq(second.lanes),
+        ]
