@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-import pytest
 from amaranth.sim import Simulator
 
 from golden import vector
