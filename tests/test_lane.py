@@ -57,7 +57,7 @@ class Bench:
         self.amax = self.saturated = 0
 
     async def rows(self, ctl, rows):
-        """Present ``rows`` one a cycle (None is a gap; else keep, acc, op2, w[, gate]), check each answer in its cycle."""
+        """Present ``rows`` one a cycle (None: gap; else keep, acc, op2, w[, gate]), check each answer in its cycle."""
         ctx, dut, rng = self.ctx, self.dut, self.rng
         ctx.set(dut.ctl, ctl)
         await ctx.tick().repeat(Lane.CTL_SETUP)

@@ -43,7 +43,7 @@ class Image:
 
 @dataclass
 class Pass:
-    """One run of the unit: ``acc`` and ``op2`` are [rows, cols] in the order of ``dst``, ``order`` that of the tokens."""
+    """One run of the unit: ``acc`` and ``op2`` are [rows, cols] in ``dst``'s order, ``order`` the tokens'."""
 
     control: dict
     operands: dict
