@@ -114,7 +114,7 @@ class Decoder(wiring.Component):
                         Mux((self.word.flags & ~legal.value & 0xFF) != 0, Status.ILLEGAL_FLAGS, Status.RESET))
 
     def _operands(self, m: Module) -> None:
-        """``used`` and ``memories``, registered: each flag in turn, as ``isa.OPERANDS`` says."""
+        """``used`` and ``memories``: each flag in turn, as ``isa.OPERANDS`` says."""
         with m.Switch(self.word.opcode):
             for opcode in Opcode:
                 with m.Case(opcode):
