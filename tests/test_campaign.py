@@ -6,8 +6,8 @@ from amaranth.hdl import Assert
 from click.testing import CliRunner
 
 from hw.top import to_verilog
-from shiftgrad.device import ABORT, ADDRESSES, START, DeviceError
-from shiftgrad.isa import LFSR_BASE, Flag, Memory, Opcode, Region, Status, encode
+from shiftgrad.device import ABORT, ADDRESSES, START, DeviceError, GoldenDevice
+from shiftgrad.isa import LFSR_BASE, PRODUCTS, VECTORS, Flag, Memory, Opcode, Region, Status, encode
 from sim import campaign
 from sim.build import build
 from sim.device import VerilatorDevice
@@ -128,18 +128,23 @@ def test_stopped_in_mid_instruction(fresh, reset):
     assert stopped > 20
 
 
-@pytest.mark.parametrize("opcode", [Opcode.FWD, Opcode.BWD, Opcode.GRAD, Opcode.LOSS], ids=lambda opcode: opcode.name)
+@pytest.mark.parametrize("opcode", [*PRODUCTS, *VECTORS, Opcode.LOSS], ids=lambda opcode: opcode.name)
 def test_abort_in_every_part_of_an_instruction(fresh, opcode):
-    seed = next(s for s in range(200) if random_case(s, CONFIG, length=1, largest=9).program[0] & 0xFF == opcode)
+    seed = next(s for s in range(200) if len(one_case(s, opcode).program) == 2
+                and execute(GoldenDevice(CONFIG), one_case(s, opcode)) == [Status.HALTED])
     print("seed", seed)
-    case = random_case(seed, CONFIG, length=1, largest=9)
-    ended = False
-    for cycles in range(0, 600, 7):
+    case = one_case(seed, opcode)
+    ended, cycles = False, 0
+    while not ended and cycles < 20_000:
         ended = not interrupt(fresh, case, cycles, reset=False)
-        if ended:
-            break
+        cycles += 7 + cycles // 20
     assert ended
     assert execute(fresh, case) == [Status.HALTED]
+
+
+def one_case(seed, opcode):
+    """A program of one instruction."""
+    return random_case(seed, CONFIG, length=1, largest=9, operations=(opcode,))
 
 
 def test_an_abort_of_an_idle_machine_keeps_the_results(fresh):
@@ -251,8 +256,8 @@ def test_every_busy_cycle_is_counted_once_in_each_group(fresh):
         fresh.simulation.tick()
         busy += 1
     counts = fresh.counters()
-    phases = sum(counts[f"{name}_CYCLES"] for name in ("FWD", "BWD", "GRAD", "OTHER"))
-    parts = sum(counts[f"{name}_CYCLES"] for name in ("FEED", "RANGE", "DRAIN", "TAIL", "SETUP", "LOSS"))
+    phases = sum(counts[f"{name}_CYCLES"] for name in ("FWD", "BWD", "GRAD", "VECTOR", "OTHER"))
+    parts = sum(counts[f"{name}_CYCLES"] for name in ("FEED", "STREAM", "RANGE", "DRAIN", "TAIL", "SETUP", "LOSS"))
     assert phases == parts
     assert 0 <= phases - busy <= 4, "the write of CTRL takes a few cycles of the program"
 
