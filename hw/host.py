@@ -118,10 +118,8 @@ class HostInterface(wiring.Component):
                 ]
             for i, memory in enumerate(MEMORIES):
                 shift = (config.pitch(memory) - 1).bit_length()
-                base = int(Region[memory.upper()])
-                cases = [base, base + 1] if memory == "vec" else [base]
-                with m.Case(*cases):
-                    word = addr[shift:20] if memory != "vec" else Cat(addr[shift:20], region[0])
+                with m.Case(Region[memory.upper()]):
+                    word = addr[shift:20]
                     m.d.comb += [
                         window.eq(1),
                         legal.eq((word < config.words(memory)) & (lanes_whole if memory == "vec" else 1)),
@@ -220,8 +218,6 @@ class HostInterface(wiring.Component):
             with m.Case(Region.TABLE):
                 m.d.comb += read.eq(self.t_r_data)
             for memory in MEMORIES:
-                base = int(Region[memory.upper()])
-                cases = [base, base + 1] if memory == "vec" else [base]
-                with m.Case(*cases):
+                with m.Case(Region[memory.upper()]):
                     m.d.comb += read.eq(words[memory])
 
