@@ -94,7 +94,7 @@ CONFIGS: dict[str, Config] = {
         Config(name="sim_16x16", size=16),
         # memories sized for 784-128-10 at batch 32 inside 208 block RAMs of 2 KiB
         Config(name="ulx3s_85f_8x8", size=8, act_words=4096, err_words=2048,
-               wgt_words=13312, mom_words=13312, vec_words=512),
+               wgt_words=16384, mom_words=16384, vec_words=512),
     )
 }
 
