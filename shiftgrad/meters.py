@@ -12,22 +12,16 @@ from shiftgrad.host import Host, MachineError, StepResult
 from shiftgrad.isa import COUNTERS, REGISTERS, Opcode, Region, Status, encode
 from shiftgrad.plan import Instruction
 
-__all__ = ["Probe", "clear_counters", "read_counters"]
+__all__ = ["Probe", "read_counters"]
 
 ADDRESS = {register.name: register.address for register in REGISTERS}
-CLEAR = 4
 PHASE = {Opcode.FWD: "forward", Opcode.BWD: "backward", Opcode.GRAD: "gradient"}
-
-
-def clear_counters(device: Device) -> None:
-    """Zero the 48-bit counters."""
-    device.write(ADDRESS["CTRL"], [CLEAR])
 
 
 def read_counters(device: Device) -> Counter[str]:
     """The 48-bit counters by name."""
-    words = device.read(ADDRESS[f"{next(iter(COUNTERS))}_LO"], 2 * len(COUNTERS)).tolist()
-    return Counter({name: words[2 * i] | words[2 * i + 1] << 32 for i, name in enumerate(COUNTERS)})
+    values = device.counters()
+    return Counter({name: values[name] for name in COUNTERS})
 
 
 class Probe:

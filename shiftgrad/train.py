@@ -23,7 +23,7 @@ from shiftgrad.device import Device
 from shiftgrad.host import Host
 from shiftgrad.images import mantissas
 from shiftgrad.isa import DESCRIPTOR_WORDS, LR_MAX, Region
-from shiftgrad.meters import Probe, clear_counters, read_counters
+from shiftgrad.meters import Probe, read_counters
 from shiftgrad.plan import Plan
 from shiftgrad.record import Epoch, History, Hyper, HyperError, Totals
 
@@ -215,7 +215,7 @@ class Trainer:
             self.host.load(self.hyper.seed)
         if self.probe.fits:
             self.probe.load()
-        clear_counters(self.device)
+        self.device.clear_counters()
         self._clock = time.monotonic()
 
     def batch_indices(self, step: int) -> np.ndarray[Any, Any]:
@@ -303,7 +303,7 @@ class Trainer:
         try:
             yield
         finally:
-            clear_counters(self.device)
+            self.device.clear_counters()
 
     @contextmanager
     def _same_table(self) -> Iterator[None]:
@@ -317,7 +317,7 @@ class Trainer:
         counters = Counter(self.totals.counters)
         counters.update(read_counters(self.device))
         self.totals.counters = dict(counters)
-        clear_counters(self.device)
+        self.device.clear_counters()
 
     def _settle(self) -> None:
         """Bring the totals up to date."""
