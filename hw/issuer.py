@@ -64,7 +64,8 @@ class Issuer(wiring.Component):
 
     FWD and BWD: a row tile is T pixels; the reduction takes, tap after tap, the channels rounded up to a multiple of T.
     GRAD: a row tile is T channels of a tap; the reduction takes all pixels, and never fewer than T steps (the drain of
-    the tile before needs T cycles). One closing slot with ``first`` ends the pass. Outputs are DELAY cycles late.
+    the tile before needs T cycles). One closing slot with ``first`` ends the pass; for the same reason the next pass's
+    slots must not come within T cycles of it. Outputs are DELAY cycles late.
 
     Members
     -------

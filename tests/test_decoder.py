@@ -169,7 +169,7 @@ def test_shapes(opcode):
     seen = {flags: set() for flags in legal_flags(opcode) if not flags & int(Flag.RELU | Flag.DELAYED | Flag.FREEZE)}
 
     async def bench(ctx, dut):
-        for flags in list(seen) * (80 // len(seen) + 2):
+        for flags in list(seen) * (48 // len(seen) + 2):
             set_word(ctx, dut, opcode, flags)
             shown = {}
             for shapes in near_misses(rng, good_shapes(rng, opcode, flags)):

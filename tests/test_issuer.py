@@ -65,7 +65,8 @@ async def check(ctx, dut, product, odd):
 def corners(phase, size):
     """Dense ones around T, the largest kernel with the most padding, both steps, and a step without taps."""
     yield from (Product(phase, size, rows, (1, 1), cin, cout) for rows, cin, cout in (
-        (1, 1, 1), (size, size, size), (size + 1, size + 1, size + 1), (3 * size, 1, 2), (1, 3 * size, 2)))
+        (1, 1, 1), (size, size, size), (size + 1, size + 1, size + 1), (3 * size, 1, 2), (1, 3 * size, 2),
+        (2, 2, 3 * size + 1), (2, 3 * size + 1, 2)))
     yield Product(phase, size, 1, (2, 1), 1, 2, Window(7, 7, 1, 1, 6, 6), (3, 1, 4))
     yield Product(phase, size, 2, (5, 4), 2, 3, Window(3, 3, 2, 2, 1, 1), (9, 8, 7))
     yield Product(phase, size, 2, (4, 5), 3, 2, Window(3, 2, 1, 2, 2, 0), (9, 8, 7))
@@ -129,7 +130,7 @@ def test_abort_clears_everything_and_the_next_pass_is_whole(phase):
             await ctx.tick()
             ctx.set(dut.abort, 0)
             await quiet(ctx, dut.DELAY + 2)
-        await check(ctx, dut, product, (0, 0))
+            await check(ctx, dut, product, (0, 0))
 
     simulate(dut, bench)
 
