@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pytest
 from amaranth.sim import Simulator
 
 from golden import vector
