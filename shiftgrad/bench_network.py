@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from shiftgrad.estimate import estimate
 from shiftgrad.files import check_writable, write_text
 from shiftgrad.host import Host
 from shiftgrad.isa import Memory, Opcode
-from shiftgrad.meters import Probe, clear_counters, read_counters
+from shiftgrad.meters import Probe, read_counters
 from shiftgrad.models import Network, fixup_resnet
 from shiftgrad.plan import Plan
 from shiftgrad.record import PHASES
@@ -68,7 +69,7 @@ def _measure(device: Device, plan: Plan, generator: np.random.Generator, progres
     peak = plan.config.macs_per_cycle
 
     def load_batch() -> None:
-        images = generator.integers(0, 128, (plan.batch, plan.network.inputs)).astype(np.int8)
+        images = generator.integers(0, 128, (plan.batch, math.prod(plan.network.shape or ()))).astype(np.int8)
         host.load_batch(images, generator.integers(0, plan.network.classes, plan.batch))
 
     progress("a step to fill the exponent histories")
@@ -76,7 +77,7 @@ def _measure(device: Device, plan: Plan, generator: np.random.Generator, progres
     host.train_step()
     progress("the whole step")
     load_batch()
-    clear_counters(device)
+    device.clear_counters()
     host.train_step()
     counters = read_counters(device)
     cycles = sum(counters[f"{name}_CYCLES"] for name in (*WORK, "OTHER"))
@@ -88,7 +89,7 @@ def _measure(device: Device, plan: Plan, generator: np.random.Generator, progres
     rows = []
     costs = {cost.instruction.pc: cost.cycles for cost in estimate(plan).costs}
     for instruction in probe.instructions:
-        clear_counters(device)
+        device.clear_counters()
         probe.run(instruction)
         counters = read_counters(device)
         cycles = sum(counters[f"{name}_CYCLES"] for name in WORK)
