@@ -19,7 +19,7 @@ from shiftgrad.files import check_writable, write_text
 from shiftgrad.host import Host
 from shiftgrad.initialise import generator_seeds
 from shiftgrad.isa import Flag, Memory, Opcode, Region, Status
-from shiftgrad.meters import read_counters
+from shiftgrad.meters import clear_counters, read_counters
 from shiftgrad.models import mlp
 from shiftgrad.packing import choose
 from shiftgrad.plan import Instruction, Plan, Tensor
@@ -27,7 +27,7 @@ from shiftgrad.record import PHASES, Totals
 
 __all__ = ["product_plan", "run", "table"]
 
-CAUSES = ("FEED", "STREAM", "RANGE", "DRAIN", "TAIL", "SETUP", "LOSS")
+CAUSES = ("FEED", "RANGE", "DRAIN", "STREAM", "TAIL", "SETUP", "LOSS")
 OPERANDS = {  # phase -> operand: memory, and its rows and columns among m, n, k
     "forward": {"dst": (Memory.ACT, "mn"), "a": (Memory.ACT, "mk"), "b": (Memory.WGT, "kn")},
     "backward": {"dst": (Memory.ERR, "mn"), "a": (Memory.ERR, "mk"), "b": (Memory.WGT, "nk")},
@@ -125,7 +125,7 @@ def _product(device: Device, plan: Plan, generator: np.random.Generator) -> dict
         values = generator.integers(-127, 128, (tensor.rows, tensor.cols)).astype(np.int8)
         host.write_tensor(tensor.name, values)
     for _ in range(2):
-        device.clear_counters()
+        clear_counters(device)
         status = Status(device.run(0))
         if status != Status.HALTED:
             raise DeviceError(f"{plan.network.name}: wanted HALTED, got {status.name}")
@@ -152,7 +152,7 @@ def _step(device: Device, config: Config, scale: str, generator: np.random.Gener
         images = generator.integers(0, 256, (STEP_BATCH, inputs), dtype=np.uint8)
         host.load_batch(images, generator.integers(0, classes, STEP_BATCH))
         if index == 1:
-            device.clear_counters()
+            clear_counters(device)
         host.train_step()
     totals = Totals(counters={name: value // STEPS for name, value in read_counters(device).items()}, metered=STEPS)
     expected = estimate(plan)

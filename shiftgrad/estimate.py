@@ -7,46 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from shiftgrad.config import MEMORIES, Config
-from shiftgrad.isa import Flag, Opcode
-from shiftgrad.plan import Instruction, Plan
+from shiftgrad.cycles import Cost, cost_of
+from shiftgrad.plan import Plan
 
-__all__ = ["Cost", "Estimate", "Resources", "estimate", "resources", "tile_cycles"]
-
-# --- cycle model: the only constants ---------------------------------------------------------------
-SETUP = 16  # fetch, comparisons and exponents of an instruction
-OPERAND = 5  # more for each operand it checks
-PASS = (4, 36)  # fill and tail of a pass: 4 T + 36
-LOSS_ROW = 18  # a row of P = T stride logits: max(2 P, P + 18) cycles
-LOSS_END = 41  # after the last: P + 41
-HALT = 3
+__all__ = ["Cost", "Estimate", "Resources", "estimate", "resources"]
 
 # --- resource model: through the routed 4 x 4 and 8 x 8 designs on an ECP5, host link included -------
 BLOCK_BYTES = 2048
 LUT = (4700, 2230, 75)  # machine, each lane, each PE
 FF = (3500, 1320, 120)
 OTHER_DSP = 5  # loss unit and operand checks
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """Cycles of one instruction.
-
-    Parameters
-    ----------
-    instruction : which
-    tiles : T x T tiles of the result
-    tile : cycles a tile occupies the array
-    passes : 1, or 2 when a range pass comes first
-    cycles : in all, overheads included
-    macs : useful multiply-accumulates (padding and range passes not counted)
-    """
-
-    instruction: Instruction
-    tiles: int
-    tile: int
-    passes: int
-    cycles: int
-    macs: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,29 +105,6 @@ class Estimate:
         }
 
 
-def tile_cycles(opcode: Opcode, reduction: int, size: int) -> int:
-    """Cycles P a tile occupies the array: the reduction, padded to T where an operand is rotated, and at least T."""
-    if opcode == Opcode.GRAD:
-        return max(reduction, size)
-    return -(-reduction // size) * size
-
-
-def _cost(instruction: Instruction, config: Config, first: bool) -> Cost:
-    m, n, k = instruction.shape
-    size, opcode = config.size, instruction.opcode
-    setup = SETUP + OPERAND * len(instruction.operands)
-    if opcode == Opcode.HALT:
-        return Cost(instruction=instruction, tiles=0, tile=0, passes=0, cycles=HALT, macs=0)
-    if opcode == Opcode.LOSS:
-        row = size * config.stride(n)
-        cycles = setup + m * max(2 * row, row + LOSS_ROW) + row + LOSS_END
-        return Cost(instruction=instruction, tiles=0, tile=0, passes=0, cycles=cycles, macs=0)
-    tiles, tile = -(-m // size) * -(-n // size), tile_cycles(opcode, k, size)
-    passes = 2 if first or not instruction.flags & Flag.DELAYED else 1
-    cycles = setup + passes * (tiles * tile + PASS[0] * size + PASS[1])
-    return Cost(instruction=instruction, tiles=tiles, tile=tile, passes=passes, cycles=cycles, macs=m * n * k)
-
-
 def resources(config: Config) -> Resources:
     """Multipliers, memories by bank, and LUTs and flip-flops from a model linear in lanes and PEs."""
     size = config.size
@@ -176,5 +123,5 @@ def estimate(plan: Plan, *, first_step: bool = False) -> Estimate:
     ----------
     first_step : no exponent history yet, so a delayed scale takes two passes as well
     """
-    costs = tuple(_cost(instruction, plan.config, first_step) for instruction in plan.instructions)
+    costs = tuple(cost_of(instruction, plan, first=first_step) for instruction in plan.instructions)
     return Estimate(plan=plan, costs=costs, resources=resources(plan.config))

@@ -21,9 +21,9 @@ __all__ = ["accuracy", "cycles_by_cause", "exponents", "loss", "saturation", "ut
 INK, MUTED, GRID = "#1f2733", "#6b7686", "#e6e9ee"
 COLORS = ("#2563b0", "#d9622b", "#2f8f5b", "#8a4fbf", "#b08a1e", "#c2386b", "#3aa6b9", "#7a7f87")
 PHASE_COLORS = {"forward": COLORS[0], "backward": COLORS[1], "gradient": COLORS[2], "step": INK}
-CAUSES = {"FEED": "array fed", "RANGE": "range passes", "DRAIN": "waiting for drains", "TAIL": "tail",
-          "SETUP": "set-up", "LOSS": "loss unit"}
-CAUSE_COLORS = (COLORS[0], COLORS[3], COLORS[5], COLORS[1], COLORS[4], COLORS[2])
+CAUSES = {"FEED": "array fed", "RANGE": "range passes", "DRAIN": "waiting for drains",
+          "STREAM": "vector unit fed", "TAIL": "tail", "SETUP": "set-up", "LOSS": "loss unit"}
+CAUSE_COLORS = (COLORS[0], COLORS[3], COLORS[5], COLORS[6], COLORS[1], COLORS[4], COLORS[2])
 POINTS = 500  # a curve has no more
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "shiftgrad", "font.family": "sans-serif", "font.size": 10,

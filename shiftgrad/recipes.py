@@ -91,7 +91,6 @@ def hyper_of(dataset: str, model: str) -> dict[str, Any]:
 
 def config_of(dataset: str, model: str) -> str:
     """The machine for ``model`` on ``dataset``: the smallest named one that such a network's step fits."""
-    if model == "mlp":
-        return "sim_8x8"
-    return "golden_16x16" if (dataset, model) in (("cifar10", "fixup_resnet"), ("mnist", "fixup_resnet")) else \
-        "sim_8x8_large"
+    if model == "fixup_resnet" and dataset in ("cifar10", "mnist"):
+        return "golden_16x16"
+    return "sim_8x8" if model == "mlp" and dataset != "cifar10" else "sim_8x8_large"

@@ -164,7 +164,7 @@ class Totals:
     @property
     def cycles(self) -> int:
         """Busy cycles; 0 when the device does not count them."""
-        return sum(self.counters.get(f"{prefix}_CYCLES", 0) for prefix in (*PHASES.values(), "OTHER"))
+        return sum(self.counters.get(f"{prefix}_CYCLES", 0) for prefix in (*PHASES.values(), "VECTOR", "OTHER"))
 
     def utilisation(self, peak: int) -> dict[str, float | None]:
         """Useful multiply-accumulates over ``peak`` a cycle: by phase, and ``step`` for all; None without cycles."""

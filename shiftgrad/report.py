@@ -96,6 +96,7 @@ def _work_table(result: dict[str, Any]) -> str:
     steps = max(1, result["metered_steps"])
     rows = [(name, counters.get(f"{prefix}_CYCLES", 0), counters.get(f"{prefix}_MACS", 0))
             for name, prefix in PHASES.items()]
+    rows += [("vector unit", counters.get("VECTOR_CYCLES", 0), 0)] * bool(counters.get("VECTOR_CYCLES"))
     rows += [("loss and control", counters.get("OTHER_CYCLES", 0), 0), ("step", cycles or 0, result["macs"])]
     head = "<tr><th>phase</th><th>cycles a step</th><th>MACs a step</th><th>of peak</th></tr>"
     return f"<table>{head}{''.join(_row(name, c / steps, m / steps, result) for name, c, m in rows)}</table>"

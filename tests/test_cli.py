@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from shiftgrad import checkpoint as checkpoints
-from shiftgrad import session
+from shiftgrad import recipes, session
 from shiftgrad.bench import product_plan
 from shiftgrad.cli import main
 from shiftgrad.config import CONFIGS, get_config
@@ -117,10 +117,31 @@ def test_augmentation_options(tmp_path: Path, cifar10: tuple[str, ...]) -> None:
 def test_a_data_sets_defaults_fit_together(name: str) -> None:
     height, width, channels = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "mnist14": (14, 14, 1),
                                "cifar10": (32, 32, 3)}[name]
-    assert session.SIZES[name] == (height * width * channels, 10)
-    Hyper(**session.DEFAULTS[name])
+    assert recipes.SHAPES[name] == (height, width, channels)
+    for model in recipes.MODELS:
+        Hyper(**recipes.hyper_of(name, model))
+        found = shiftgrad("estimate", "--dataset", name, "--model", model, "--json")
+        assert found.exit_code == 0, found.stderr
+        assert json.loads(found.stdout)["network"].startswith(model)
     found = shiftgrad("estimate", "--dataset", name, "--config", "sim_16x16", "--json")
     assert found.exit_code == 0, found.stderr
+
+
+def test_models(tmp_path: Path) -> None:
+    """Options that describe a network, and those of another kind; resuming knows the network without them."""
+    path = tmp_path / "run.npz"
+    options = ("train", "--model", "fixup_resnet", "--channels", "4,4,8", "--epochs", 1, "--save", path, "--json")
+    found = json.loads(shiftgrad(*options, "--max-steps", 3).stdout)
+    assert (found["network"], found["model"], found["steps"]) == ("fixup_resnet-2x4-8", "fixup_resnet", 3)
+    again = json.loads(shiftgrad("train", "--resume", path, "--json").stdout)
+    assert (again["model"], again["steps"], again["resumed_from_step"]) == ("fixup_resnet", 1437 // 16, 3)
+    refused(shiftgrad("train", "--resume", path, "--model", "lenet"), 2, "another network: wanted lenet-8-16 .*conv1 8")
+    refused(shiftgrad("train", "--model", "lenet", "--depth", 3), 2, "lenet has no depth; it takes channels")
+    refused(shiftgrad("train", "--model", "lenet", "--channels", "8"), 2, "channels must be two")
+    refused(shiftgrad("train", "--model", "fixup_resnet", "--hidden", "8"), 2, "fixup_resnet has no hidden")
+    refused(shiftgrad("train", "--model", "fixup_resnet", "--depth", 2, "--channels", "8,8"), 2, "one or the other")
+    refused(shiftgrad("train", "--device", "verilator", "--config", "golden_16x16", "--quiet"), 2,
+            "golden_16x16 runs on the golden machine only")
 
 
 def test_report_and_checkpoint(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from shiftgrad.compiler import compile_network
 from shiftgrad.config import CONFIGS, Config
-from shiftgrad.estimate import HALT, LOSS_END, OPERAND, PASS, SETUP, Cost, Estimate, estimate, resources, tile_cycles
+from shiftgrad.cycles import HALT, LOSS_END, OPERAND, PASS, SETUP, Cost, tile_cycles
+from shiftgrad.estimate import Estimate, estimate, resources
 from shiftgrad.isa import Opcode
 from shiftgrad.models import mlp
 

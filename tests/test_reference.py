@@ -123,7 +123,7 @@ class Trainer:
 
     def tensor(self, memory: Memory, rows: int, cols: int, exponent: int) -> int:
         stride = self.machine.config.stride(cols)
-        entry = [self.free[memory] | stride << 16, rows | cols << 16, memory, 0, exponent & 0xFF]
+        entry = [self.free[memory], rows | cols << 16, memory | stride << 16, 0, exponent & 0xFF]
         self.machine.write(Region.TABLE.address + 32 * self.count, entry)
         self.free[memory] += rows * stride
         self.count += 1
