@@ -10,13 +10,13 @@ from collections.abc import Callable
 __all__ = ["RouteProgress"]
 
 MILESTONE = re.compile(r"Info: (Packing|Running|Placed|Routing|Routed|Generating|Max frequency)")
-OVERLAP = re.compile(r"Info: overlap: .*?COMB=([\d.]+)%")
+SPREADING = re.compile(r"Info: iter=(\d+) steplen")
 REFINE = re.compile(r"Info:\s+at iteration #(\d+): temp")
 ROUTE = re.compile(r"Info:\s+iter=(\d+) wires=\d+ overused=(\d+)")
 # shares of the time at which the parts begin, measured on the 8 x 8 machine
 SPREAD, SPREAD_END, ROUTED = 0.05, 0.40, 0.97
 REFINE_END, REFINEMENTS = 0.60, 20
-OVERLAP_END = 10.0  # per cent at which the placer goes on to the next part
+SPREADINGS = 550  # about as many iterations as the placer needs
 
 
 class RouteProgress:
@@ -35,9 +35,9 @@ class RouteProgress:
 
     def feed(self, line: str) -> str | None:
         """What to say about ``line``, if anything."""
-        if found := OVERLAP.match(line):
-            overlap = float(found[1])
-            self._at(SPREAD + (SPREAD_END - SPREAD) * (100 - overlap) / (100 - OVERLAP_END), f"overlap {overlap:.0f} %")
+        if found := SPREADING.match(line):
+            part = min(1.0, int(found[1]) / SPREADINGS)
+            self._at(SPREAD + (SPREAD_END - SPREAD) * part, f"placement {found[1]}")
         elif found := REFINE.match(line):
             part = min(1.0, int(found[1]) / REFINEMENTS)
             self._at(SPREAD_END + (REFINE_END - SPREAD_END) * part, f"refinement {found[1]}")

@@ -4,8 +4,8 @@ from shiftgrad.route_progress import RouteProgress
 
 LOG = (
     ("Info: Packing constants..", "Packing constants.."),
-    ("Info: overlap: COMB=99.9%, FF=99.8%, RAM=99.4%, MUL=98.6%", "  5 %, about 9 min left (overlap 100 %)"),
-    ("Info: overlap: COMB=10.0%, FF=5.4%, RAM=0.0%, MUL=0.0%", " 40 %, about 1 min left (overlap 10 %)"),
+    ("Info: iter=0 steplen=1.1 a=31.8 penalty=[0.00, 0.00, 0.00, 0.00]", "  5 %, about 10 min left (placement 0)"),
+    ("Info: iter=600 steplen=1.1 a=31.8 penalty=[0.00, 0.00, 0.00, 0.00]", " 40 %, about 1 min left (placement 600)"),
     ("Info: Running simulated annealing placer for refinement.", "Running simulated annealing placer for refinement."),
     ("Info:   at iteration #10: temp = 0.000000, timing cost = 720, wirelen = 293942",
      " 50 %, about 1 min left (refinement 10)"),
@@ -31,7 +31,7 @@ def test_lines_come_at_intervals() -> None:
     now = [0.0]
     progress = RouteProgress(interval=15.0, clock=lambda: now[0])
     spoken = 0
-    for overlap in range(99, 9, -1):
+    for iteration in range(90):
         now[0] += 1.0
-        spoken += progress.feed(f"Info: overlap: COMB={overlap}.0%, FF=1.0%") is not None
+        spoken += progress.feed(f"Info: iter={iteration} steplen=1.0 a=1.0") is not None
     assert spoken == 90 // 15
