@@ -132,7 +132,7 @@ class Lane(wiring.Component):
     seed_load, seed_data : In    generator's new state (0 is stored as 1)
     seed_state : Out(32)         generator's state; two steps for each row of a gradient's write pass, whatever ``keep``
 
-    Rounding is to nearest, ties up; a gradient's mantissas and steps are rounded stochastically with r1 and r2.
+    Rounding is to nearest, ties to even; a gradient's mantissas and steps are rounded stochastically with r1 and r2.
     """
 
     SCALE = {"width": 32, "least": -7, "out_width": 8, "steps": ((1, 2, 4), (8, 16, 32))}
@@ -201,6 +201,7 @@ class Lane(wiring.Component):
         m.d.comb += [
             scale.x.eq(value.v),
             scale.s.eq(ctl.shift),
+            scale.even.eq(~ctl.grad),
             scale.r.eq(register(m, Mux(ctl.grad, lfsr.r1, 1 << FRACTION - 1), "r1")),
             self.q.eq(scale.q),
         ]
