@@ -118,8 +118,8 @@ class Scale(wiring.Component):
     s : In(signed(7))            scale in [least, 32]; static while numbers are under way, and a cycle before
     narrow : In(1)               saturate to +-127 whatever ``out_width``; static too
     even : In(1)                 ties go to the even integer; static too
-    r : In(24)                   rounding word, ``r_delay`` cycles after its ``x``: 2^23 rounds to nearest, uniform words
-                                 stochastically
+    r : In(24)                   rounding word, ``r_delay`` cycles after its ``x``: 2^23 rounds to nearest, uniform
+                                 words stochastically
     q : Out(signed(out_width))   result, ``latency`` cycles after ``x``
     clipped : Out(1)             with ``q``: it was saturated
 

@@ -77,7 +77,7 @@ class Slow(test_machine.Slow):
         s = self.exponent(dst, v, e_v, bool(flags & Flag.DELAYED)) - e_v
         if flags & Flag.FREEZE:
             self.history[dst] = history
-        exact = [[math.floor(x * 2.0**-s + 0.5) for x in row] for row in v]  # float64 is exact: int32, a power of two
+        exact = [[round(x * 2.0**-s) for x in row] for row in v]  # float64 is exact: int32, a power of two
         self.q[dst] = [[self.clip(x) for x in row] for row in exact]
         self.saturated = sum(abs(x) > 127 for row in exact for x in row)
 
