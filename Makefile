@@ -58,6 +58,7 @@ bitstream: $(INSTALLED)  ## bitstream and timing report for BOARD
 
 bench: $(INSTALLED)  ## speed, utilisation and accuracy
 	$(BIN)/shiftgrad $(BENCH)
+	$(BIN)/shiftgrad $(BENCH) --network --config sim_8x8_large
 
 clean:  ## remove what builds made
 	rm -rf build

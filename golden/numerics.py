@@ -54,8 +54,15 @@ def fixed(x: Ints, s: int, *, least: int = REQUANTISE_MIN) -> Ints:
 
 
 def nearest(x: Ints, s: int) -> Ints:
-    """floor(x / 2^s + 1/2) for int32 ``x``: ties go up. Exact but for the clamp of ``s`` at -7."""
-    return _floor(fixed(x, s), 1 << FRACTION - 1)
+    """fixed(x, s) / 2^24 to the nearest integer, ties to the even one.
+
+    Ties are common: sums of tensors are requantised by a bit or two. Rounded up, they would push every element the same
+    way, and the scalars that sum a whole tensor's errors would see little else.
+    """
+    value = fixed(x, s)
+    tie = (value & (1 << FRACTION) - 1) == 1 << FRACTION - 1
+    rounded = _floor(value, 1 << FRACTION - 1)
+    return rounded - (tie & rounded)
 
 
 def stochastic(x: Ints, s: int, r: Ints, *, least: int = REQUANTISE_MIN) -> Ints:
@@ -186,12 +193,15 @@ def requantise(v: Ints, s: int, r: Ints | None = None) -> tuple[Ints, int]:
 def _requantise32(v: Ints, s: int) -> tuple[Ints, int]:
     """:func:`requantise` to nearest of int32 for s in [1, 23]: saturate before adding 1/2, so that nothing wraps."""
     half = 1 << s - 1
-    least, most = -(BOUND8 << s) - half, (BOUND8 << s) + half - 1  # those that become -127 and 127
+    least, most = -(BOUND8 << s) - half + 1, (BOUND8 << s) + half - 1  # those that become -127 and 127
     saturated = 0
     if v.size and (int(v.max()) > most or int(v.min()) < least):
         saturated = int(np.count_nonzero(v > most) + np.count_nonzero(v < least))
         v = np.clip(v, least, most)
-    q = v + np.int32(half)
+    q = v >> s
+    q &= 1  # a tie is moved up from odd integers only
+    q += v
+    q += np.int32(half - 1)
     q >>= s
     return q.astype(np.int8), saturated
 

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from golden.convolution import Window
-from shiftgrad.isa import HISTORY, KERNEL_MAX, Opcode
+from shiftgrad.isa import HISTORY, KERNEL_MAX, SUM_BITS_MAX, TERMS_END, Opcode
 
 __all__ = ["Tensor", "fit", "tensor"]
-
-SUM_BITS_MAX = 24  # ceil(log2 rows) + ceil(log2 cols) of the longest SUM
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def fit(opcode: Opcode, operands: dict[str, Tensor], classes: int) -> bool:
         return bias and dst.cols == b.cols and _window_fits(b, a, dst)
     if opcode == Opcode.BWD:
         assert a and b
-        return a.cols == b.cols and _window_fits(b, dst, a)
+        return a.cols == b.cols and b.height * b.width * b.cols < TERMS_END and _window_fits(b, dst, a)
     if opcode == Opcode.GRAD:
         assert b and c
         if a is None:

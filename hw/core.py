@@ -1,6 +1,6 @@
 """The whole machine behind a host bus."""
 
-from amaranth.hdl import Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -17,14 +17,15 @@ from hw.post import PostProcessor
 from hw.range import RangeUnit
 from hw.sequencer import Sequencer
 from hw.table import TensorTable
+from hw.vector import VectorUnit
 from shiftgrad.config import MEMORIES, Config
-from shiftgrad.isa import Flag, Status
+from shiftgrad.isa import Status
 
 __all__ = ["Core"]
 
 
 class Core(wiring.Component):
-    """Sequencer, memories, array, post-processor and loss unit of one configuration.
+    """Sequencer, memories, array, vector unit, post-processor and loss unit of one configuration.
 
     Members
     -------
@@ -39,202 +40,207 @@ class Core(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         config, size = self.config, self.config.size
-        m.submodules.host = host = HostInterface(config=config)
-        m.submodules.sequencer = sequencer = Sequencer(config=config)
-        m.submodules.table = table = TensorTable(depth=config.tensors)
-        m.submodules.issuer = issuer = Issuer(size=size)
-        m.submodules.feed_a = feed_a = Feeder(size=size, rows=True)
-        m.submodules.feed_b = feed_b = Feeder(size=size, rows=False)
-        m.submodules.array = array = SystolicArray(size=size)
+        m.submodules.host = self.host = HostInterface(config=config)
+        m.submodules.sequencer = self.sequencer = Sequencer(config=config)
+        m.submodules.table = self.table = TensorTable(depth=config.tensors)
+        m.submodules.issuer = self.issuer = Issuer(size=size)
+        m.submodules.feed_a = self.feed_a = Feeder(size=size, rows=True)
+        m.submodules.feed_b = self.feed_b = Feeder(size=size, rows=False)
+        m.submodules.array = self.array = SystolicArray(size=size)
         # the token of row T-1 comes ACC_DELAY before that row
-        delay = feed_a.latency + array.drain_delay - PostProcessor.ACC_DELAY
-        m.submodules.drain = drain = DrainController(size=size, delay=delay)
-        m.submodules.post = post = PostProcessor(size=size)
-        m.submodules.range = range_unit = RangeUnit(lanes=size)
-        loss = LossUnit(lanes=size, classes=config.classes, read_latency=READ_LATENCY)
-        m.submodules.loss = ResetInserter(host.abort)(loss)
-        m.submodules.counters = counters = PerformanceCounters(size=size)
-        memories = {
+        delay = self.feed_a.latency + self.array.drain_delay - PostProcessor.ACC_DELAY
+        m.submodules.drain = self.drain = DrainController(size=size, delay=delay)
+        m.submodules.vector = self.vector = VectorUnit(size=size)
+        m.submodules.post = self.post = PostProcessor(size=size)
+        m.submodules.range = self.range = RangeUnit(lanes=size)
+        m.submodules.loss = self.loss = LossUnit(lanes=size, classes=config.classes, read_latency=READ_LATENCY)
+        m.submodules.counters = self.counters = PerformanceCounters(size=size)
+        self.memories = {
             name: SkewedMemory(lanes=size, depth=config.words(name), width=8 * config.lane_bytes(name))
             for name in MEMORIES
         }
-        for name, memory in memories.items():
+        for name, memory in self.memories.items():
             m.submodules[name] = memory
-        connect(m, flipped(self.bus), host.bus)
+        connect(m, flipped(self.bus), self.host.bus)
+        operation = self.sequencer.operation
+        self.gradient, self.ones, self.backward, self.forward = (
+            Signal(name=name) for name in ("gradient", "ones", "backward", "forward"))
+        m.d.sync += [
+            self.gradient.eq(operation.grad | operation["sum"]),
+            self.ones.eq(operation.grad & operation.ones),
+            self.forward.eq(operation.fwd | operation.add | operation.avg | operation.max),
+            self.backward.eq(operation.bwd | operation.addb | operation.avgb | operation.maxb),
+        ]
+        self._control(m)
+        self._product(m)
+        self._vector(m)
+        self._post(m)
+        self._loss(m)
+        self._roots(m)
+        return m
 
-        word = sequencer.word
-        dst, a, b, c = (sequencer.operands[i] for i in range(4))
-        is_fwd, is_bwd, is_grad, is_loss = sequencer.is_fwd, sequencer.is_bwd, sequencer.is_grad, sequencer.is_loss
-
-        def flag(name: Flag) -> object:
-            return (word.flags & name.value) != 0
-
-        ones = Signal()
-        m.d.sync += ones.eq(is_grad & flag(Flag.ONES))
-
-        # host, sequencer, table
+    def _control(self, m: Module) -> None:
+        """Host, sequencer, table, counters."""
+        host, sequencer, table, loss, counters = self.host, self.sequencer, self.table, self.loss, self.counters
         m.d.comb += [
-            self.busy.eq(sequencer.busy),
-            self.status.eq(sequencer.status),
-            self.retired.eq(sequencer.retired),
-            host.busy.eq(sequencer.busy),
-            host.status.eq(sequencer.status),
-            host.pc.eq(sequencer.pc),
-            host.retired.eq(sequencer.retired),
-            host.saturated.eq(sequencer.saturated),
-            host.loss.eq(loss.loss),
-            host.correct.eq(loss.correct),
-            host.samples.eq(loss.samples),
+            self.busy.eq(sequencer.busy), self.status.eq(sequencer.status), self.retired.eq(sequencer.retired),
+            *(getattr(host, name).eq(getattr(sequencer, name))
+              for name in ("busy", "status", "pc", "retired", "saturated", "p_addr")),
+            *(getattr(host, name).eq(getattr(loss, name)) for name in ("loss", "correct", "samples")),
             host.counters.eq(counters.values),
-            host.seed_state.eq(post.seed_state),
-            host.p_addr.eq(sequencer.p_addr),
+            host.seed_state.eq(self.post.seed_state),
             host.t_r_data.eq(table.h_r_data),
-            sequencer.start.eq(host.start),
-            sequencer.start_pc.eq(host.start_pc),
-            sequencer.abort.eq(host.abort),
-            sequencer.lr_shift.eq(host.lr_shift),
-            sequencer.p_data.eq(host.p_data),
+            *(getattr(sequencer, name).eq(getattr(host, name))
+              for name in ("start", "start_pc", "abort", "lr_shift", "p_data")),
             sequencer.t_entry.eq(table.entry),
-            sequencer.pass_done.eq(drain.done),
+            sequencer.s_data.eq(self.memories["vec"].r_data[0]),
+            sequencer.part_done.eq(self.issuer.closing),
+            sequencer.pass_done.eq(self.drain.done | self.vector.done),
             sequencer.loss_done.eq(loss.done),
             table.id.eq(Mux(sequencer.busy, sequencer.t_id, host.t_id)),
-            table.h_word.eq(host.t_word),
-            table.h_write.eq(host.t_write),
-            table.h_w_data.eq(host.t_data),
-            table.write.eq(sequencer.t_write),
-            table.scale.eq(sequencer.t_scale),
+            table.h_word.eq(host.t_word), table.h_write.eq(host.t_write), table.h_w_data.eq(host.t_data),
+            table.write.eq(sequencer.t_write), table.scale.eq(sequencer.t_scale),
+            counters.activity.eq(sequencer.activity),
+            counters.feeding.eq(self.issuer.busy), counters.waiting.eq(self.issuer.waiting),
+            counters.streaming.eq(self.vector.busy), counters.macs.eq(self.issuer.macs), counters.clear.eq(host.clear),
         ]
 
-        # array: issue, feed, drain
+    def _product(self, m: Module) -> None:
+        """Issue, feed, array, drain."""
+        sequencer, issuer, feed_a, feed_b, drain = self.sequencer, self.issuer, self.feed_a, self.feed_b, self.drain
+        operation, abort, data = sequencer.operation, self.host.abort, self.read_data
         m.d.comb += [
-            issuer.start.eq(sequencer.pass_start),
-            issuer.abort.eq(host.abort),
-            issuer.rows.eq(sequencer.rows),
-            issuer.cols.eq(sequencer.cols),
-            issuer.depth.eq(sequencer.depth),
-            issuer.a_base.eq(a.entry.base),
-            issuer.a_stride.eq(a.entry.stride),
-            issuer.a_rotated.eq(~is_grad),
-            issuer.b_base.eq(b.entry.base),
-            issuer.b_stride.eq(b.entry.stride),
-            issuer.b_rotated.eq(is_bwd),
-            feed_a.slot.eq(issuer.slot),
-            feed_a.rotated.eq(issuer.a_rotated),
-            feed_a.ones.eq(ones),
-            feed_a.banks.eq(Mux(is_bwd, memories["err"].r_data, memories["act"].r_data)),
-            feed_b.slot.eq(issuer.slot),
-            feed_b.rotated.eq(issuer.b_rotated),
-            feed_b.banks.eq(Mux(is_grad, memories["err"].r_data, memories["wgt"].r_data)),
-            array.a.eq(feed_a.lanes),
-            array.first.eq(feed_a.first),
-            array.b.eq(feed_b.lanes),
-            drain.start.eq(sequencer.pass_start),
-            drain.abort.eq(host.abort),
-            drain.rows.eq(sequencer.rows),
-            drain.cols.eq(sequencer.cols),
-            drain.stride.eq(dst.entry.stride),
-            drain.boundary.eq(issuer.boundary),
+            issuer.start.eq(sequencer.part_start), issuer.abort.eq(abort), issuer.loops.eq(sequencer.loops),
+            feed_a.slot.eq(issuer.slot), feed_b.slot.eq(issuer.slot),
+            feed_a.rotated.eq(~operation.grad), feed_b.rotated.eq(operation.bwd),
+            feed_a.pad.eq(issuer.pad), feed_a.ones.eq(self.ones),
+            feed_a.scalar.eq(sequencer.offset), feed_a.add.eq(operation.scalar),
+            feed_a.banks.eq(Mux(operation.bwd, data("err"), data("act"))),
+            feed_b.banks.eq(Mux(operation.grad, data("err"), data("wgt"))),
+            self.array.a.eq(feed_a.lanes), self.array.first.eq(feed_a.first), self.array.b.eq(feed_b.lanes),
+            drain.row.eq(issuer.row), drain.boundary.eq(issuer.boundary),
+            drain.last.eq(issuer.closing & sequencer.last_part), drain.abort.eq(abort),
         ]
         shift = drain.shift
         for stage in range(PostProcessor.ACC_DELAY):
-            delayed = Signal(size, name=f"shift_wait{stage}")
+            delayed = Signal(self.config.size, name=f"shift_wait{stage}")
             m.d.sync += delayed.eq(shift)
             shift = delayed
-        m.d.comb += array.shift.eq(shift)
+        m.d.comb += self.array.shift.eq(shift)
 
-        # post-processor and range
-        control = post.control
+    def _vector(self, m: Module) -> None:
+        """The vector unit: x is a of a forward operation or of AVGB and ADDB, b of SUM and MAXB."""
+        sequencer, vector, data = self.sequencer, self.vector, self.read_data
+        operation, control = sequencer.operation, vector.control
         m.d.comb += [
-            control.grad.eq(is_grad),
-            control.mask.eq(is_bwd & flag(Flag.MASK)),
-            control.add.eq(is_grad | (is_fwd & flag(Flag.BIAS))),
-            control.relu.eq(is_fwd & flag(Flag.RELU)),
-            control.wide.eq(ones),
-            control.guard.eq(sequencer.guard),
-            control.align.eq(sequencer.align),
-            control.shift.eq(sequencer.shift),
-            control.step.eq(sequencer.step),
-            control.range_pass.eq(sequencer.range_pass),
-            post.token.eq(drain.token),
-            post.offset.eq(drain.offset),
-            post.tile.eq(drain.tile),
-            post.lanes.eq(drain.lanes),
-            post.aux_base.eq(c.entry.base),
-            post.aux_by_tile.eq(is_fwd),
-            post.dst_base.eq(dst.entry.base),
-            post.q_base.eq(Mux(is_grad, c.entry.base, dst.entry.base)),
-            post.acc.eq(array.acc),
-            post.clear.eq(sequencer.pass_start),
-            post.seed_load.eq(host.seed_load),
-            post.seed_data.eq(host.seed_data),
-            range_unit.start.eq(sequencer.range_start),
-            range_unit.amax.eq(post.amax),
-            range_unit.saturated_lanes.eq(post.saturated),
-            sequencer.range_done.eq(range_unit.done),
-            sequencer.range_zero.eq(range_unit.amax_zero),
-            sequencer.range_log2.eq(range_unit.log2),
-            sequencer.range_saturated.eq(range_unit.saturated),
+            control.add.eq(operation.add | operation.addb), control.total.eq(operation["sum"]),
+            control.average.eq(operation.avg), control.spread.eq(operation.avgb), control.largest.eq(operation.max),
+            control.route.eq(operation.maxb), control.pair.eq(operation.pair), control.mask.eq(operation.mask),
+            control.factor.eq(sequencer.factor), control.term.eq(sequencer.term), control.drop.eq(sequencer.drop),
+            vector.start.eq(sequencer.vector_start), vector.abort.eq(self.host.abort),
+            vector.x.eq(Mux(self.forward | operation.maxb, data("act"), data("err"))),
+            vector.y.eq(Mux(operation.add | operation["sum"], data("act"), data("err"))),
         ]
-        for n in range(size):
-            vec, wgt = memories["vec"].r_data[n], memories["wgt"].r_data[n]
-            act, mom = memories["act"].r_data[n], memories["mom"].r_data[n]
+        for i, name in enumerate(("dst", "a", "b")):
+            operand, wanted = sequencer.operands[i], getattr(vector, name)
+            entry = operand.entry
             m.d.comb += [
-                post.aux[n].eq(Mux(is_grad, mom, Mux(is_bwd, act, vec))),
-                post.old[n].eq(Mux(ones, vec, wgt)),
+                wanted.base.eq(entry.base), wanted.stride.eq(entry.stride), wanted.planes.eq(entry.planes),
+                wanted.height_1.eq(entry.height), wanted.width_1.eq(entry.width), wanted.cols.eq(entry.cols),
+                wanted.line.eq(operand.line), wanted.image.eq(operand.image),
             ]
 
-        # loss
+    def _post(self, m: Module) -> None:
+        """Post-processor and range."""
+        sequencer, post, drain, vector = self.sequencer, self.post, self.drain, self.vector
+        operation, control, data = sequencer.operation, post.control, self.read_data
+        dst, c = sequencer.operands[0].entry, sequencer.operands[3].entry
+        added = operation.add | operation.addb
+        wide = self.ones | operation["sum"]
         m.d.comb += [
-            loss.start.eq(sequencer.loss_start),
-            loss.rows.eq(a.entry.rows),
-            loss.cols.eq(a.entry.cols),
-            loss.exponent.eq(a.entry.scale.exponent),
-            loss.z_base.eq(a.entry.base),
-            loss.z_stride.eq(a.entry.stride),
-            loss.z_data.eq(memories["act"].r_data),
-            loss.y_base.eq(b.entry.base),
-            loss.y_data.eq(memories["vec"].r_data),
-            loss.e_base.eq(dst.entry.base),
-            loss.e_stride.eq(dst.entry.stride),
+            control.grad.eq(self.gradient),
+            control.mask.eq(self.backward & operation.mask & ~operation.maxb),
+            control.add.eq(self.gradient | (operation.fwd & operation.bias) | (added & operation.pair)),
+            control.relu.eq(operation.relu),
+            control.wide.eq(wide),
+            control.guard.eq(sequencer.guard), control.align.eq(sequencer.align), control.shift.eq(sequencer.shift),
+            control.step.eq(sequencer.step), control.range_pass.eq(sequencer.range_pass),
+            post.token.eq(Mux(operation.vector, vector.token, drain.token)),
+            post.offset.eq(Mux(operation.vector, vector.offset, drain.offset)),
+            post.lanes.eq(Mux(operation.vector, vector.lanes, drain.lanes)),
+            post.tile.eq(drain.tile),
+            post.aux_base.eq(c.base), post.aux_by_tile.eq(operation.fwd),
+            post.scalar_bias.eq(sequencer.scalar_bias), post.scalar.eq(sequencer.scalar),
+            post.dst_base.eq(dst.base), post.q_base.eq(Mux(self.gradient, c.base, dst.base)),
+            post.clear.eq(sequencer.clear),
+            post.seed_load.eq(self.host.seed_load), post.seed_data.eq(self.host.seed_data),
+            self.range.start.eq(sequencer.range_start),
+            self.range.amax.eq(post.amax), self.range.saturated_lanes.eq(post.saturated),
+            sequencer.range_done.eq(self.range.done), sequencer.range_zero.eq(self.range.amax_zero),
+            sequencer.range_log2.eq(self.range.log2), sequencer.range_saturated.eq(self.range.saturated),
+        ]
+        for n in range(self.config.size):
+            vec, wgt, act, mom = (data(name)[n] for name in ("vec", "wgt", "act", "mom"))
+            m.d.comb += [
+                post.acc[n].eq(Mux(operation.vector, vector.acc[n], self.array.acc[n])),
+                post.aux[n].eq(Mux(self.gradient, mom, Mux(operation.vector, vector.op2[n], vec))),
+                post.gate[n].eq(act > 0),
+                post.old[n].eq(Mux(wide, vec, wgt)),
+            ]
+
+    def _loss(self, m: Module) -> None:
+        loss = self.loss
+        dst, a, b = (self.sequencer.operands[i].entry for i in range(3))
+        m.d.comb += [
+            loss.start.eq(self.sequencer.loss_start), loss.abort.eq(self.host.abort),
+            loss.rows.eq(self.sequencer.operands[1].rows), loss.cols.eq(a.cols),
+            loss.exponent.eq(a.scale.exponent),
+            loss.z_base.eq(a.base), loss.z_stride.eq(a.stride), loss.z_data.eq(self.read_data("act")),
+            loss.y_base.eq(b.base), loss.y_data.eq(self.read_data("vec")),
+            loss.e_base.eq(dst.base), loss.e_stride.eq(dst.stride),
         ]
 
-        # counters
-        m.d.comb += [
-            counters.activity.eq(sequencer.activity),
-            counters.feeding.eq(issuer.busy),
-            counters.waiting.eq(issuer.waiting),
-            counters.macs.eq(issuer.macs),
-            counters.clear.eq(host.clear),
-        ]
+    # --- memories ---------------------------------------------------------------------------------
 
-        # memory roots: who reads and writes which memory in which instruction
-        feed_a_read = (issuer.read & ~ones, issuer.a_addr)
-        feed_b_read = (issuer.read, issuer.b_addr)
-        aux_read, old_read = (post.aux_en, post.aux_addr), (post.old_en, post.old_addr)
-        q_write, w_write = (post.q_en, post.q_addr, post.q), (post.w_en, post.w_addr, post.w_new)
+    def read_data(self, name: str) -> Value:
+        """The lanes memory ``name`` has read."""
+        return self.memories[name].r_data
+
+    def _roots(self, m: Module) -> None:
+        """Who reads and writes which memory in which operation; the host when the machine is idle."""
+        host, sequencer, post, loss, vector = self.host, self.sequencer, self.post, self.loss, self.vector
+        operation = sequencer.operation
+        feed_a = (self.issuer.read & ~self.ones, self.issuer.a_addr)
+        feed_b = (self.issuer.read, self.issuer.b_addr)
+        aux, old = (post.aux_en, post.aux_addr), (post.old_en, post.old_addr)
+        x, y = (vector.x_en, vector.x_addr), (vector.y_en, vector.y_addr)
+        both = (vector.x_en | vector.y_en, Mux(vector.x_en, vector.x_addr, vector.y_addr))
+        q, w = (post.q_en, post.q_addr, post.q), (post.w_en, post.w_addr, post.w_new)
+        masked = operation.bwd | operation.addb | operation.avgb
         readers = {
-            "act": [(is_fwd | is_grad, *feed_a_read), (is_bwd, *aux_read), (is_loss, loss.z_en, loss.z_addr)],
-            "err": [(is_bwd, *feed_a_read), (is_grad, *feed_b_read)],
-            "wgt": [(is_fwd | is_bwd, *feed_b_read), (is_grad, *old_read)],
-            "mom": [(is_grad, *aux_read)],
-            "vec": [(is_fwd, *aux_read), (ones, *old_read), (is_loss, loss.y_en, loss.y_addr)],
+            "act": [(operation.fwd | operation.grad, *feed_a), (masked, *aux), (operation.add, *both),
+                    (operation.avg | operation.max | operation.maxb, *x), (operation["sum"], *y),
+                    (operation.loss, loss.z_en, loss.z_addr)],
+            "err": [(operation.bwd, *feed_a), (operation.grad, *feed_b), (operation.addb, *both),
+                    (operation["sum"] | operation.avgb, *x), (operation.maxb, *y)],
+            "wgt": [(operation.fwd | operation.bwd, *feed_b), (operation.grad, *old)],
+            "mom": [(self.gradient, *aux)],
+            "vec": [(operation.fwd, *aux), (self.ones | operation["sum"], *old),
+                    (operation.loss, loss.y_en, loss.y_addr), (sequencer.s_en, sequencer.s_en, sequencer.s_addr)],
         }
         writers = {
-            "act": [(is_fwd, *q_write)],
-            "err": [(is_bwd, *q_write), (is_loss, loss.e_en, loss.e_addr, None)],
-            "wgt": [(is_grad & ~ones, *w_write)],
-            "mom": [(is_grad, *q_write)],
-            "vec": [(ones, *w_write)],
+            "act": [(self.forward, *q)],
+            "err": [(self.backward, *q), (operation.loss, loss.e_en, loss.e_addr, None)],
+            "wgt": [(operation.grad & ~self.ones, *w)],
+            "mom": [(self.gradient, *q)],
+            "vec": [(self.ones | operation["sum"], *w)],
         }
         for i, name in enumerate(MEMORIES):
-            memory = memories[name]
+            memory = self.memories[name]
             m.d.comb += [
-                memory.h_word.eq(host.m_word),
-                memory.h_en.eq(~sequencer.busy),
-                memory.r_en.eq(host.m_en[i] & ~host.m_write[i]),
-                memory.r_addr.eq(host.m_addr),
-                memory.w_en.eq(host.m_write[i]),
-                memory.w_addr.eq(host.m_addr),
+                memory.h_word.eq(host.m_word), memory.h_en.eq(~sequencer.busy),
+                memory.r_en.eq(host.m_en[i] & ~host.m_write[i]), memory.r_addr.eq(host.m_addr),
+                memory.w_en.eq(host.m_write[i]), memory.w_addr.eq(host.m_addr),
                 getattr(host.m_data, name).eq(memory.r_data.as_value()),
             ]
             with m.If(sequencer.busy):
@@ -247,7 +253,5 @@ class Core(wiring.Component):
                         m.d.comb += [memory.w_en.eq(enable), memory.w_addr.eq(address)]
             for chosen, _, _, values in writers[name]:
                 with m.If(chosen):
-                    for n in range(size):
-                        value = loss.e_data if values is None else values[n]
-                        m.d.comb += memory.w_data[n].eq(value)
-        return m
+                    for n in range(self.config.size):
+                        m.d.comb += memory.w_data[n].eq(loss.e_data if values is None else values[n])

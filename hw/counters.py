@@ -19,6 +19,7 @@ class PerformanceCounters(wiring.Component):
     -------
     activity : In             of this cycle
     feeding, waiting : In     the issuer feeds the array, or waits for the drain's T cycles
+    streaming : In            the vector unit reads
     macs : In                 multiply-accumulates issued in the cycle before
     clear : In(1)
     values : Out              by position in ``isa.COUNTERS``
@@ -29,6 +30,7 @@ class PerformanceCounters(wiring.Component):
             "activity": In(Activity),
             "feeding": In(1),
             "waiting": In(1),
+            "streaming": In(1),
             "macs": In(unsigned((size * size).bit_length())),
             "clear": In(1),
             "values": Out(data.ArrayLayout(unsigned(WIDTH), len(COUNTERS))),
@@ -43,11 +45,13 @@ class PerformanceCounters(wiring.Component):
             "FWD_CYCLES": phase.fwd,
             "BWD_CYCLES": phase.bwd,
             "GRAD_CYCLES": phase.grad,
+            "VECTOR_CYCLES": phase.vector,
             "OTHER_CYCLES": phase.other,
             "FEED_CYCLES": write & self.feeding & ~self.waiting,
             "RANGE_CYCLES": self.activity.range,
             "DRAIN_CYCLES": write & self.waiting,
-            "TAIL_CYCLES": write & ~self.feeding,
+            "STREAM_CYCLES": write & self.streaming,
+            "TAIL_CYCLES": write & ~self.feeding & ~self.streaming,
             "SETUP_CYCLES": self.activity.setup,
             "LOSS_CYCLES": self.activity.loss,
             "FWD_MACS": Mux(activity.write & activity.phase.fwd, self.macs, 0),

@@ -1,16 +1,22 @@
 """Follows finished tiles out of the array, row by row."""
 
-from amaranth.hdl import Assert, Module, Mux, Signal, unsigned
-from amaranth.lib import wiring
+from amaranth.hdl import Assert, Module, Signal, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from hw.issuer import TileRow
+from shiftgrad.config import WORD_BITS
+
 __all__ = ["DrainController"]
+
+TILES = 8  # whose rows are remembered: a tile is at least T cycles, and leaves within 2 T + 8 after its end
 
 
 class DrainController(wiring.Component):
     """Turns tile boundaries into one token a drained row, with the row's offset in the destination.
 
-    Tiles come in the issuer's order, rows of a tile from T-1 to 0; rows beyond the tensor make no token.
+    The issuer says, while it feeds a tile, where its rows go. They leave from T-1 to 0, those it did not name silently.
 
     Parameters
     ----------
@@ -19,30 +25,28 @@ class DrainController(wiring.Component):
 
     Members
     -------
-    start : In(1)             a pass begins; sizes are static until ``done``
-    rows, cols, stride : In   M, N and words a row of the destination
-    boundary : In(1)          a tile is complete at the array's corner
+    row : In(TileRow)         a row of the tile being fed
+    boundary : In(1)          a tile is complete at the array's corner; not before all of its rows were named
+    last : In(1)              with ``boundary``: it is the last of the instruction
     abort : In(1)             forget everything under way
     shift : Out(T)            drain shifts that bring out this row and the next ones (see SystolicArray)
     token : Out(1)            this row belongs to the tensor
-    offset : Out(16)          row * stride + column tile
+    offset : Out              word of the destination, from its base
     tile : Out(16)            column tile
     lanes : Out               columns of this tile inside the tensor, 1 to T
-    done : Out(1)             pulse with the pass's last row
+    done : Out(1)             pulse with the last row of the instruction's last tile
     """
 
     def __init__(self, *, size: int, delay: int) -> None:
         self.size, self.delay = size, delay
         super().__init__({
-            "start": In(1),
-            "rows": In(16),
-            "cols": In(16),
-            "stride": In(16),
+            "row": In(TileRow(size)),
             "boundary": In(1),
+            "last": In(1),
             "abort": In(1),
             "shift": Out(size),
             "token": Out(1),
-            "offset": Out(16),
+            "offset": Out(WORD_BITS),
             "tile": Out(16),
             "lanes": Out(unsigned(size.bit_length())),
             "done": Out(1),
@@ -51,47 +55,53 @@ class DrainController(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         size = self.size
-        pipe = Signal(self.delay - 1)
-        begin, active = Signal(), Signal()
-        m.d.sync += pipe.eq((pipe << 1) | self.boundary)
+        count = unsigned(size.bit_length())
+        pipe, lasts = Signal(self.delay - 1), Signal(self.delay - 1)
+        begin, active, final, leave = Signal(), Signal(), Signal(), Signal()
+        row = Signal(range(size))
+        m.d.sync += [pipe.eq((pipe << 1) | self.boundary), lasts.eq((lasts << 1) | self.last)]
         m.d.comb += begin.eq(pipe[-1])
 
-        row = Signal(range(size))
-        rows_left, cols_left = Signal(16), Signal(16)
-        tile_base, tile_step, last_step = Signal(16), Signal(16), Signal(16)
-        last_row, last_col, leave = Signal(), Signal(), Signal()
+        # what the issuer said, by tile
+        filling, leaving = Signal(range(TILES)), Signal(range(TILES))
+        place = Signal.like(filling)  # of the row being named
+        m.d.comb += place.eq(filling - ~self.row.new)
+        with m.If(self.row.new):
+            m.d.sync += filling.eq(filling + 1)
+        lines = 1 << (size - 1).bit_length()
+        m.submodules.offsets = offsets = Memory(shape=WORD_BITS, depth=TILES * lines, init=[])
+        shape = data.StructLayout({"rows": count, "cols": count, "tile": 16})
+        m.submodules.tiles = tiles = Memory(shape=shape, depth=TILES, init=[])
+        put, take = offsets.write_port(), offsets.read_port(domain="comb")
+        put_tile, take_tile = tiles.write_port(), tiles.read_port(domain="comb")
         m.d.comb += [
-            last_row.eq(rows_left <= size),
-            last_col.eq(cols_left <= size),
+            put.en.eq(self.row.valid), put.addr.eq(self.row.index + place * lines), put.data.eq(self.row.offset),
+            put_tile.en.eq(self.row.valid), put_tile.addr.eq(place),
+            put_tile.data.rows.eq(self.row.rows), put_tile.data.cols.eq(self.row.cols),
+            put_tile.data.tile.eq(self.row.tile),
+            take.addr.eq(row + leaving * lines), take_tile.addr.eq(leaving),
+        ]
+
+        tile = take_tile.data
+        m.d.comb += [
             leave.eq(active & (row == 0)),
-            self.token.eq(active & (~last_row | (rows_left > row))),
-            self.lanes.eq(Mux(last_col, cols_left, size)),
-            self.done.eq(leave & last_row & last_col),
+            self.token.eq(active & (tile.rows > row)),
+            self.offset.eq(take.data), self.tile.eq(tile.tile), self.lanes.eq(tile.cols),
+            self.done.eq(leave & final),
         ]
         m.d.comb += [self.shift[line].eq(active & (row > size - 1 - line)) for line in range(size)]
-        m.d.sync += [tile_step.eq(self.stride * size), last_step.eq(self.stride * (size - 1))]
         with m.If(active):
-            m.d.sync += [row.eq(row - 1), self.offset.eq(self.offset - self.stride)]
-        next_base = Signal(16)
-        m.d.comb += next_base.eq(tile_base)
+            m.d.sync += row.eq(row - 1)
         with m.If(leave):
-            m.d.sync += [active.eq(0), rows_left.eq(Mux(last_row, self.rows, rows_left - size))]
-            m.d.comb += next_base.eq(Mux(last_row, self.tile + 1, tile_base + tile_step))
-            m.d.sync += tile_base.eq(next_base)
-            with m.If(last_row):
-                m.d.sync += [self.tile.eq(self.tile + 1), cols_left.eq(cols_left - size)]
+            m.d.sync += [active.eq(0), leaving.eq(leaving + 1)]
         with m.If(begin):
-            m.d.sync += [active.eq(1), row.eq(size - 1), self.offset.eq(next_base + last_step)]
-        with m.If(self.start):
-            m.d.sync += [
-                rows_left.eq(self.rows), cols_left.eq(self.cols), tile_base.eq(0), self.tile.eq(0),
-            ]
+            m.d.sync += [active.eq(1), row.eq(size - 1), final.eq(lasts[-1])]
         with m.If(self.abort):
-            m.d.sync += [pipe.eq(0), active.eq(0)]
+            m.d.sync += [pipe.eq(0), lasts.eq(0), active.eq(0), filling.eq(0), leaving.eq(0)]
         if platform is None:  # simulation and formal
             m.d.sync += [
                 Assert(~begin | ~active | leave, "drain: a tile is complete before the one before has left"),
-                Assert(~self.start | ~(active | pipe.any()), "drain: start while tiles are on their way"),
-                Assert(~active | ((rows_left != 0) & (cols_left != 0)), "drain: more tiles than the product has"),
+                Assert(~active | (filling != leaving), "drain: a tile leaves that was not named"),
+                Assert(~active | (tile.rows != 0), "drain: a tile without rows"),
             ]
         return m

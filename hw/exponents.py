@@ -1,6 +1,6 @@
 """Exponents of an instruction: every shift amount from the operands' exponents."""
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -21,17 +21,20 @@ class ExponentUnit(wiring.Component):
 
     Members
     -------
-    grad, ones : In(1)         gradient; its operand a is ones (exponent 0)
-    e_a, e_b, e_c, e_dst : In  exponents of the operands
-    depth : In(16)             K
+    grad : In(1)               gradient: a guard shift, 7 c is added
+    e_x, e_y : In              their sum is the exponent of the accumulators
+    e_add, e_dst : In          exponents of what is added (c; b of ADD and ADDB) and of dst
+    most : In(signed 6)        largest guard shift: 16 - ceil(log2 terms)
     rate : In(7)               learning-rate shift n
     scale : In                 exponent and history of the tensor being requantised
     delayed : In(1)            use the history when there is one
     measured : In(1)           a range pass has run: use its result
     zero, log2 : In            its result: amax = 0, or round_log2(amax)
     need_range : Out(1)        a range pass must run first
-    e_t : Out(signed 8)        exponent of the result
-    guard, align, shift, step : Out   g, d, s, s2 of the lanes, clamped
+    e_v, e_t : Out             exponent of v and of the result
+    guard : Out(5)             g >= 0 of the lanes
+    drop : Out(5)              -g of a long SUM
+    align, shift, step : Out   d, s, s2 of the lanes, clamped
     new_scale : Out            entry to store, given ``zero`` and ``log2`` of the write pass, unless ``freeze``
     freeze : In(1)             leave the history alone
     """
@@ -39,12 +42,11 @@ class ExponentUnit(wiring.Component):
     LATENCY = 6
 
     grad: In(1)
-    ones: In(1)
-    e_a: In(signed(8))
-    e_b: In(signed(8))
-    e_c: In(signed(8))
+    e_x: In(signed(8))
+    e_y: In(signed(8))
+    e_add: In(signed(8))
     e_dst: In(signed(8))
-    depth: In(16)
+    most: In(signed(6))
     rate: In(7)
     scale: In(Scale)
     delayed: In(1)
@@ -53,8 +55,10 @@ class ExponentUnit(wiring.Component):
     log2: In(signed(7))
     freeze: In(1)
     need_range: Out(1)
+    e_v: Out(signed(10))
     e_t: Out(signed(8))
     guard: Out(5)
+    drop: Out(5)
     align: Out(signed(6))
     shift: Out(signed(7))
     step: Out(signed(7))
@@ -62,17 +66,12 @@ class ExponentUnit(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        e_acc, e_v = Signal(signed(10)), Signal(signed(10))
-        guard_max = Signal(unsigned(5))
+        e_acc, e_v = Signal(signed(10)), self.e_v
         own = Signal(signed(8))
         floor = Const(EXPONENT_MIN, signed(8))
 
-        # stage 1: product exponent, largest guard, history in pairs
-        m.d.sync += [e_acc.eq(Mux(self.ones, 0, self.e_a) + self.e_b), guard_max.eq(0)]
-        for bits in range(17):  # ceil(log2 K) = bits for K in (2^(bits-1), 2^bits]
-            low = 1 << (bits - 1) if bits else 0
-            with m.If((self.depth > low) & (self.depth <= 1 << bits)):
-                m.d.sync += guard_max.eq(16 - bits)
+        # stage 1: exponent of the accumulators, history in pairs
+        m.d.sync += e_acc.eq(self.e_x + self.e_y)
         level = []
         for i in range(HISTORY):
             entry = Signal(signed(8), name=f"history{i}")
@@ -85,16 +84,20 @@ class ExponentUnit(wiring.Component):
         (recent,) = level
 
         # stage 2: guard shift; stage 3: exponent of v
-        wanted = Signal(signed(10))
-        m.d.comb += wanted.eq(e_acc - self.e_c + 3)
-        zero_shift = Const(0, signed(10))
-        with m.If(~self.grad | (wanted < zero_shift)):
-            m.d.sync += self.guard.eq(0)
-        with m.Elif(wanted > guard_max):
-            m.d.sync += self.guard.eq(guard_max)
+        wanted, guard = Signal(signed(11)), Signal(signed(6))
+        zero = Const(0, signed(11))
+        m.d.comb += wanted.eq(e_acc - self.e_add + 3)
+        with m.If(~self.grad):
+            m.d.sync += guard.eq(0)
+        with m.Elif((self.most < 0) | (wanted > self.most)):
+            m.d.sync += guard.eq(self.most)
+        with m.Elif(wanted < zero):
+            m.d.sync += guard.eq(0)
         with m.Else():
-            m.d.sync += self.guard.eq(wanted[:5])
-        m.d.sync += e_v.eq(e_acc - self.guard)
+            m.d.sync += guard.eq(wanted)
+        m.d.sync += [
+            e_v.eq(e_acc - guard), self.guard.eq(Mux(guard < 0, 0, guard)), self.drop.eq(Mux(guard < 0, -guard, 0)),
+        ]
 
         # stage 4: the tensor's own exponent; stage 5: target; stage 6: shifts
         m.d.sync += own.eq(clamp(e_v + self.log2 - 7, EXPONENT_MIN, EXPONENT_MAX))
@@ -104,7 +107,7 @@ class ExponentUnit(wiring.Component):
         with m.Elif(self.measured):
             m.d.sync += self.e_t.eq(Mux(self.zero, self.scale.exponent, own))
         added = Signal(signed(10))
-        m.d.comb += added.eq(Mux(self.grad, self.e_c - 3, self.e_c))
+        m.d.comb += added.eq(Mux(self.grad, self.e_add - 3, self.e_add))
         m.d.sync += [
             self.align.eq(clamp(added - e_v, -31, 31)),
             self.shift.eq(clamp(self.e_t - e_v, -7, 32)),

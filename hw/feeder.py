@@ -1,12 +1,13 @@
-"""From memory lanes to array lanes: operand addresses, rotation and gating."""
+"""From memory lanes to array lanes: padding, an added scalar, rotation and gating."""
 
 from amaranth.hdl import Assert, Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.memory import READ_LATENCY
+from hw.scale import symmetric
 
-__all__ = ["AddressGenerator", "Feeder", "Slot"]
+__all__ = ["Feeder", "Slot"]
 
 
 class Slot(data.StructLayout):
@@ -26,53 +27,6 @@ class Slot(data.StructLayout):
         })
 
 
-class AddressGenerator(wiring.Component):
-    """Word addresses of one operand, tile after tile.
-
-    Plain operands walk ``base + k * stride + tile``; rotated ones ``base + (tile * T + k mod T) * stride + k div T``.
-
-    Members
-    -------
-    base, stride, rotated : In    static during a pass
-    load : In(1)                  back to tile 0, k = 0
-    step : In(1)                  next k; ``wrap`` with it says k mod T starts again
-    end : In(1)                   with ``step``: next tile instead of next k, selected by
-    repeat, home : In(1)          the same tile again; tile 0
-    addr : Out(16)                address of the current k
-    """
-
-    def __init__(self, *, size: int) -> None:
-        self.size = size
-        super().__init__({
-            "base": In(16),
-            "stride": In(16),
-            "rotated": In(1),
-            "load": In(1),
-            "step": In(1),
-            "wrap": In(1),
-            "end": In(1),
-            "repeat": In(1),
-            "home": In(1),
-            "addr": Out(16),
-        })
-
-    def elaborate(self, _platform: object) -> Module:
-        m = Module()
-        tile, block, tile_step = Signal(16), Signal(16), Signal(16)
-        start = Signal(16)
-        m.d.sync += tile_step.eq(Mux(self.rotated, self.stride * self.size, 1))
-        m.d.comb += start.eq(Mux(self.home, self.base, Mux(self.repeat, tile, tile + tile_step)))
-        with m.If(self.load):
-            m.d.sync += [tile.eq(self.base), block.eq(self.base + 1), self.addr.eq(self.base)]
-        with m.Elif(self.step & self.end):
-            m.d.sync += [tile.eq(start), block.eq(start + 1), self.addr.eq(start)]
-        with m.Elif(self.step & self.wrap & self.rotated):
-            m.d.sync += [block.eq(block + 1), self.addr.eq(block)]
-        with m.Elif(self.step):
-            m.d.sync += self.addr.eq(self.addr + self.stride)
-        return m
-
-
 class Feeder(wiring.Component):
     """Brings one operand's memory lanes onto the array's lanes.
 
@@ -83,15 +37,18 @@ class Feeder(wiring.Component):
 
     Members
     -------
-    slot : In      step whose addresses are at the memory's read root in this cycle
-    rotated : In   lane m takes bank (k mod T) of its own time, else bank m; static during a pass
-    ones : In      the operand is constant one (operand a only); static
-    banks : In     memory lanes; bank n's value for ``slot`` comes READ_LATENCY + n cycles after it
-    lanes : Out    operand of lane m, ``latency`` + m cycles after its slot; zero outside the tensor
-    first : Out    tile start of lane m, aligned with ``lanes``
+    slot : In           step whose addresses are at the memory's read root in this cycle
+    rotated : In        lane m takes bank (k mod T) of its own time, else bank m; static during a pass
+    pad : In            with ``slot``: every bank's value is zero (operand a only)
+    scalar : In         added to every value that is no padding, which saturates to +-127 (operand a only); static
+    add : In(1)         do so
+    ones : In           the operand is constant one (operand a only); static
+    banks : In          memory lanes; bank n's value for ``slot`` comes READ_LATENCY + n cycles after it
+    lanes : Out         operand of lane m, ``latency`` + m cycles after its slot; zero outside the tensor
+    first : Out         tile start of lane m, aligned with ``lanes``
     """
 
-    latency = READ_LATENCY + 1
+    latency = READ_LATENCY + 2
 
     def __init__(self, *, size: int, rows: bool) -> None:
         self.size, self.rows = size, rows
@@ -99,6 +56,9 @@ class Feeder(wiring.Component):
         super().__init__({
             "slot": In(Slot(size)),
             "rotated": In(1),
+            "pad": In(1),
+            "scalar": In(signed(8)),
+            "add": In(1),
             "ones": In(1),
             "banks": In(layout),
             "lanes": Out(layout),
@@ -107,8 +67,9 @@ class Feeder(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        values = self._values(m)
         slot = self.slot
-        for stage in range(READ_LATENCY):
+        for stage in range(self.latency - 1):
             delayed = Signal(Slot(self.size), name=f"slot_read{stage}")
             m.d.sync += delayed.eq(slot)
             slot = delayed
@@ -123,9 +84,9 @@ class Feeder(wiring.Component):
                 inside.eq((count > lane) & (slot.valid if self.rows else 1)),
             ]
             value = Signal(signed(8), name=f"value{lane}")
-            m.d.comb += value.eq(self.banks[bank])
+            m.d.comb += value.eq(values[bank])
             if self.rows:
-                m.d.comb += value.eq(Mux(self.ones, Const(1, signed(8)), self.banks[bank]))
+                m.d.comb += value.eq(Mux(self.ones, Const(1, signed(8)), values[bank]))
             m.d.sync += [self.lanes[lane].eq(Mux(inside, value, 0)), first_q.eq(slot.first)]
             first.append(first_q)
             if lane + 1 < self.size:
@@ -140,3 +101,28 @@ class Feeder(wiring.Component):
                 Assert(~self.slot.valid | (self.slot.index < self.size), "feeder: index beyond the lanes"),
             ]
         return m
+
+    def _values(self, m: Module) -> data.View:
+        """The banks a cycle later, for operand a with padding and the scalar in place."""
+        values = Signal(data.ArrayLayout(signed(8), self.size))
+        if not self.rows:
+            m.d.sync += values.eq(self.banks)
+            return values
+        pad = self.pad
+        for stage in range(READ_LATENCY):
+            delayed = Signal(name=f"pad_read{stage}")
+            m.d.sync += delayed.eq(pad)
+            pad = delayed
+        scalar = Signal(signed(8))
+        m.d.sync += scalar.eq(self.scalar)
+        for bank in range(self.size):
+            total = Signal(signed(9), name=f"total{bank}")
+            m.d.comb += total.eq(self.banks[bank] + scalar)
+            outside, bound = symmetric(total, 8)
+            bounded = Mux(outside, bound ^ total[-1].replicate(8) | 1, total[:8])
+            m.d.sync += values[bank].eq(Mux(pad, 0, Mux(self.add, bounded, self.banks[bank])))
+            if bank + 1 < self.size:
+                rippled = Signal(name=f"pad{bank + 1}")
+                m.d.sync += rippled.eq(pad)
+                pad = rippled
+        return values

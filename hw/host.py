@@ -1,6 +1,6 @@
 """Registers and memory windows: everything a host can reach."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from hw.bus import HostBus
 from hw.decoder import Instruction
 from hw.memory import READ_LATENCY, HostWord
-from shiftgrad.config import MEMORIES, Config
+from shiftgrad.config import MEMORIES, WORD_BITS, Config
 from shiftgrad.isa import COUNTERS, LFSR_BASE, MAGIC, REGISTERS, Region, Status
 
 __all__ = ["HostInterface"]
@@ -20,7 +20,7 @@ class HostInterface(wiring.Component):
     Registers answer at any time. Program, table, memories and generators answer ``error`` while the machine is busy, as
     do addresses that do not exist or are no multiple of 4, writes of a part (of a lane in a memory, of a word
     elsewhere), and the wrong direction for a register. Writes take four cycles, register reads six, window reads
-    T + READ_LATENCY + 6.
+    T + READ_LATENCY + 6, and so do those of generators.
 
     Members
     -------
@@ -68,7 +68,7 @@ class HostInterface(wiring.Component):
             "t_r_data": In(32),
             "m_en": Out(len(MEMORIES)),
             "m_write": Out(len(MEMORIES)),
-            "m_addr": Out(16),
+            "m_addr": Out(WORD_BITS),
             "m_word": Out(data.ArrayLayout(HostWord, config.size)),
             "m_data": In(data.StructLayout({name: unsigned(width) for name, width in self.widths.items()})),
         })
@@ -118,10 +118,8 @@ class HostInterface(wiring.Component):
                 ]
             for i, memory in enumerate(MEMORIES):
                 shift = (config.pitch(memory) - 1).bit_length()
-                base = int(Region[memory.upper()])
-                cases = [base, base + 1] if memory == "vec" else [base]
-                with m.Case(*cases):
-                    word = addr[shift:20] if memory != "vec" else Cat(addr[shift:20], region[0])
+                with m.Case(Region[memory.upper()]):
+                    word = addr[shift:20]
                     m.d.comb += [
                         window.eq(1),
                         legal.eq((word < config.words(memory)) & (lanes_whole if memory == "vec" else 1)),
@@ -133,7 +131,10 @@ class HostInterface(wiring.Component):
 
         m.d.sync += [bus.ready.eq(0), bus.error.eq(0), bus.r_data.eq(0)]
         read_data = Signal(32)
-        self._read_mux(m, region, addr, select, p_read.data, register_data, read_data)
+        lanes = Signal()  # what is read is in the lanes
+        m.d.comb += lanes.eq((region >= Region.ACT) | ((region == Region.REGISTERS) & (addr[:20] >= LFSR_BASE)))
+        self._read_mux(m, region, addr, lanes, self._lane_word(m, region, addr, select), p_read.data, register_data,
+                       read_data)
         allowed = Signal()
         m.d.sync += allowed.eq(legal & (addr[:2] == 0) & ~(window & self.busy))
         with m.FSM():
@@ -151,7 +152,7 @@ class HostInterface(wiring.Component):
                     m.d.sync += bus.ready.eq(1)
                 with m.Else():
                     m.d.comb += go.eq(1)
-                    m.d.sync += wait.eq(Mux(region >= Region.ACT, READ_LATENCY + config.size + 1, 2))
+                    m.d.sync += wait.eq(Mux(lanes, READ_LATENCY + config.size + 1, 2))
                     m.next = "READ"
             with m.State("READ"):
                 m.d.sync += wait.eq(wait - 1)
@@ -179,7 +180,6 @@ class HostInterface(wiring.Component):
         }
         for i, name in enumerate(COUNTERS):
             values[f"{name}_LO"], values[f"{name}_HI"] = self.counters[i][:32], self.counters[i][32:]
-        values |= {f"LFSR{lane}": self.seed_state[lane] for lane in range(size)}
         m.d.sync += [self.start.eq(0), self.abort.eq(0), self.clear.eq(0)]
         page = addr[9:20] == 0
         with m.Switch(addr[:9]):
@@ -204,24 +204,36 @@ class HostInterface(wiring.Component):
                         elif lane >= 0:
                             m.d.comb += self.seed_load[lane].eq(1)
                     if register.name == "CTRL":
-                        with m.If(data_in[0] & self.busy):
+                        with m.If(data_in[0] & ~data_in[1] & self.busy):
                             m.d.comb += legal.eq(0)
 
-    def _read_mux(self, m: Module, region: object, addr: Signal, select: Signal, program: object,
+    def _lane_word(self, m: Module, region: Value, addr: Signal, select: Signal) -> Value:
+        """The word read from memories or generators: it ripples past the lanes, and each puts its part in."""
+        word = Const(0, 32)
+        for lane in range(self.config.size):
+            rippled = Signal(32, name=f"lane_word{lane}")
+            m.d.sync += rippled.eq(word)
+            with m.Switch(region):
+                with m.Case(Region.REGISTERS):
+                    with m.If(addr[2:8] == lane):
+                        m.d.sync += rippled.eq(self.seed_state[lane])
+                for memory in MEMORIES:
+                    bits = 8 * self.config.lane_bytes(memory)
+                    part, index = lane % (32 // bits), lane // (32 // bits)
+                    with m.Case(Region[memory.upper()]), m.If(select == index):
+                        value = getattr(self.m_data, memory).word_select(lane, bits)
+                        m.d.sync += rippled[bits * part:bits * (part + 1)].eq(value)
+            word = rippled
+        return word
+
+    def _read_mux(self, m: Module, region: Value, addr: Signal, lanes: Signal, lane_word: Value, program: object,
                   register: Signal, read: Signal) -> None:
         register_q = Signal(32)
         m.d.sync += register_q.eq(register)
-        words = {memory: Signal(32, name=f"{memory}_word") for memory in MEMORIES}
-        m.d.sync += [words[memory].eq(getattr(self.m_data, memory).word_select(select, 32)) for memory in MEMORIES]
-        m.d.comb += read.eq(register_q)
+        m.d.comb += read.eq(Mux(lanes, lane_word, register_q))
         with m.Switch(region):
             with m.Case(Region.PROGRAM):
                 m.d.comb += read.eq(Mux(addr[2], program[32:], program[:32]))  # type: ignore[index]
             with m.Case(Region.TABLE):
                 m.d.comb += read.eq(self.t_r_data)
-            for memory in MEMORIES:
-                base = int(Region[memory.upper()])
-                cases = [base, base + 1] if memory == "vec" else [base]
-                with m.Case(*cases):
-                    m.d.comb += read.eq(words[memory])
 

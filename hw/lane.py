@@ -17,7 +17,7 @@ class LaneControl(data.Struct):
     Members
     -------
     grad : unsigned(1)         gradient: guard shift, 7 * op2, stochastic rounding, weight update
-    mask : unsigned(1)         rows with op2 <= 0 give 0
+    mask : unsigned(1)         rows without ``gate`` give 0
     add : unsigned(1)          op2 is added
     relu : unsigned(1)         negative results become 0
     wide : unsigned(1)         the weight is 16-bit (a bias): saturate to +-32767
@@ -55,7 +55,8 @@ class LaneValue(wiring.Component):
     ctl : In(LaneControl)   static; set two cycles before the first row
     keep : In(1)            v is 0 when this is 0
     acc : In(signed(32))    accumulator; acc << g must fit int32
-    op2 : In(signed(16))    bias, momentum (int8; times 7 in a gradient) or mask, with its accumulator
+    op2 : In(signed(16))    bias, residual or momentum (int8; times 7 in a gradient), with its accumulator
+    gate : In(1)            with ``op2``: v is 0 when this is 0 and ``ctl.mask`` is set
     v : Out(signed(32))     result, LATENCY cycles after ``acc``
     """
 
@@ -67,6 +68,7 @@ class LaneValue(wiring.Component):
     keep: In(1)
     acc: In(signed(32))
     op2: In(signed(16))
+    gate: In(1)
     v: Out(signed(32))
 
     def elaborate(self, _platform: object) -> Module:
@@ -76,11 +78,12 @@ class LaneValue(wiring.Component):
         # stages 1 and 2: op2 at rest, then what is added
         op2 = register(m, self.op2, "op2_in")
         keep = register(m, self.keep, "keep_in")
+        gate = register(m, self.gate, "gate_in")
         sevenfold = Signal(signed(11))  # of an int8: 7 m = 8 m - m
         m.d.comb += sevenfold.eq((op2[:8].as_signed() << 3) - op2[:8].as_signed())
         added = Signal(signed(16))
         m.d.comb += added.eq(Mux(ctl.add, Mux(ctl.grad, sevenfold, op2), 0))
-        zero = ~keep | (ctl.mask & (op2 <= 0))
+        zero = ~keep | (ctl.mask & ~gate)
 
         # stages 3 to 5: align. Shifted left by 32 + d, the integer part starts at bit 32, the half is bit 31
         m.submodules.align = align = Shifter(width=16, steps=self.ALIGN_STEPS, low=31, high=64)
@@ -117,9 +120,9 @@ class Lane(wiring.Component):
     Members
     -------
     ctl : In(LaneControl)        static from CTL_SETUP cycles before a pass's first row to W_LATENCY after its last
-    valid : In(1)                ``keep``, ``acc`` and ``op2`` of a row are here
+    valid : In(1)                ``keep``, ``acc``, ``op2`` and ``gate`` of a row are here
     keep : In(1)                 the lane is inside the tensor; else its results are 0
-    acc, op2 : In                as for :class:`LaneValue`
+    acc, op2, gate : In          as for :class:`LaneValue`
     w : In(signed(16))           old weight or bias, W_DELAY cycles after its row
     q : Out(signed(8))           mantissa, in [-127, 127], after Q_LATENCY cycles
     w_new : Out(signed(16))      weight - step, after W_LATENCY cycles; +-127, or +-32767 when wide
@@ -129,7 +132,7 @@ class Lane(wiring.Component):
     seed_load, seed_data : In    generator's new state (0 is stored as 1)
     seed_state : Out(32)         generator's state; two steps for each row of a gradient's write pass, whatever ``keep``
 
-    Rounding is to nearest, ties up; a gradient's mantissas and steps are rounded stochastically with r1 and r2.
+    Rounding is to nearest, ties to even; a gradient's mantissas and steps are rounded stochastically with r1 and r2.
     """
 
     SCALE = {"width": 32, "least": -7, "out_width": 8, "steps": ((1, 2, 4), (8, 16, 32))}
@@ -151,6 +154,7 @@ class Lane(wiring.Component):
             "keep": In(1),
             "acc": In(signed(32)),
             "op2": In(signed(16)),
+            "gate": In(1),
             "w": In(signed(16)),
             "q": Out(signed(8)),
             "w_new": Out(signed(16)),
@@ -174,7 +178,13 @@ class Lane(wiring.Component):
             m.d.sync += valid[-1].eq(valid[-2])
 
         m.submodules.value = value = LaneValue()
-        m.d.comb += [value.ctl.eq(ctl), value.keep.eq(self.keep), value.acc.eq(self.acc), value.op2.eq(self.op2)]
+        m.d.comb += [
+            value.ctl.eq(ctl),
+            value.keep.eq(self.keep),
+            value.acc.eq(self.acc),
+            value.op2.eq(self.op2),
+            value.gate.eq(self.gate),
+        ]
         self.measure(m, value.v, valid[value.LATENCY])
 
         # random words, drawn one cycle before the mantissa is rounded
@@ -191,6 +201,7 @@ class Lane(wiring.Component):
         m.d.comb += [
             scale.x.eq(value.v),
             scale.s.eq(ctl.shift),
+            scale.even.eq(~ctl.grad),
             scale.r.eq(register(m, Mux(ctl.grad, lfsr.r1, 1 << FRACTION - 1), "r1")),
             self.q.eq(scale.q),
         ]

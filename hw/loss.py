@@ -1,10 +1,12 @@
 """The loss unit: softmax cross-entropy error, loss and accuracy of a batch, in integers."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory, ReadPort, WritePort
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
+
+from shiftgrad.config import WORD_BITS
 
 from .loss_error import ErrorStream, Reciprocal
 from .loss_exp import Exp2, delayed
@@ -37,12 +39,13 @@ class LossUnit(wiring.Component):
     Members
     -------
     start : In(1)         pulse; ignored until ``done``
+    abort : In(1)         stop at once; the results stay as they are
     done : Out(1)         pulse, the cycle after the last lane's error was on ``e_data``
-    rows, cols : In(16)   samples, 1 or more; logits a sample, 1 to ``classes``
+    rows, cols : In(17)   samples, 1 or more; logits a sample, 1 to ``classes``
     exponent : In(signed(8))            of the logits
-    z_base, z_stride : In(16)           first word and words a row of the logits (ACT)
-    y_base : In(16)                     first word of the labels (VEC), one a sample, unsigned
-    e_base, e_stride : In(16)           first word and words a row of the errors (ERR)
+    z_base, z_stride : In(17)           first word and words a row of the logits (ACT)
+    y_base : In(17)                     first word of the labels (VEC), one a sample, unsigned
+    e_base, e_stride : In(17)           first word and words a row of the errors (ERR)
     z_en, z_addr, z_data                read root: lane n's data ``read_latency`` + n cycles after the address
     y_en, y_addr, y_data                the same for labels; a lane's data must hold until its next read
     e_en, e_addr, e_data                write root: lane n stores ``e_data`` as it is n cycles after ``e_en``
@@ -65,11 +68,12 @@ class LossUnit(wiring.Component):
         words = ("rows", "cols", "z_base", "z_stride", "y_base", "e_base", "e_stride")
         super().__init__({
             "start": In(1),
+            "abort": In(1),
             "done": Out(1),
-            **{name: In(16) for name in words},
+            **{name: In(WORD_BITS) for name in words},
             "exponent": In(signed(8)),
             **{f"{port}_en": Out(1) for port in "zye"},
-            **{f"{port}_addr": Out(16) for port in "zye"},
+            **{f"{port}_addr": Out(WORD_BITS) for port in "zye"},
             "z_data": In(data.ArrayLayout(signed(8), lanes)),
             "y_data": In(data.ArrayLayout(signed(16), lanes)),
             "e_data": Out(signed(8)),
@@ -79,7 +83,8 @@ class LossUnit(wiring.Component):
         })
 
     def elaborate(self, platform: object) -> Module:
-        m = Module()
+        top, m = Module(), Module()
+        top.submodules.rows = ResetInserter(self.abort)(m)
         m.submodules.scan = scan = LogitScan(lanes=self.lanes, classes=self.classes, read_latency=self.read_latency)
         m.submodules.exp = exp = Exp2()
         m.submodules.reciprocal = reciprocal = Reciprocal()
@@ -110,8 +115,8 @@ class LossUnit(wiring.Component):
         with m.If(take):
             m.d.sync += counted.eq(row.counted)
         self._order(m, scan, errors, read)
-        self._results(m, exp, reciprocal, row, take, counted)
-        return m
+        self._results(top, exp, reciprocal, row, take, counted)
+        return top
 
     def _buffer(self, m: Module) -> tuple[ReadPort, WritePort]:
         """Two rows of p and "this column is the label": address = {row mod 2, column}."""

@@ -5,6 +5,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
+from shiftgrad.config import WORD_BITS
+
 from .loss_exp import delayed
 
 __all__ = ["ErrorStream", "Reciprocal"]
@@ -66,7 +68,7 @@ class ErrorStream(wiring.Component):
     active : Out(1)         columns are being read
     last : Out(1)           with ``active``: the last lane of the row
     counted : In(1)         0 makes a row of zeros; holds while ``active``
-    cols, e_base, e_stride : In(16)   static
+    cols, e_base, e_stride : In(17)   static
     column : Out            column read; its ``p`` and ``hit`` come one cycle later
     p : In(17)              unnormalised probability, from a block RAM
     hit : In(1)             the column is the label
@@ -81,11 +83,11 @@ class ErrorStream(wiring.Component):
         super().__init__({
             **{name: In(1) for name in ("restart", "start", "counted", "hit")},
             **{name: Out(1) for name in ("active", "last", "e_en")},
-            **{name: In(16) for name in ("cols", "e_base", "e_stride")},
+            **{name: In(WORD_BITS) for name in ("cols", "e_base", "e_stride")},
             "column": Out(bits_for(classes + lanes - 1)),
             "p": In(17),
             "r": In(18),
-            "e_addr": Out(16),
+            "e_addr": Out(WORD_BITS),
             "e_data": Out(signed(8)),
         })
 

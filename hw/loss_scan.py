@@ -5,6 +5,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
+from shiftgrad.config import WORD_BITS
+
 from .loss_exp import delayed
 
 __all__ = ["ELEMENT", "LogitScan"]
@@ -35,7 +37,7 @@ class LogitScan(wiring.Component):
     go : In(1)          a new row may begin
     active : Out(1)     rows are left to issue
     begin : Out(1)      a row begins in this cycle
-    rows, cols, z_base, z_stride, y_base : In(16)   static from start to the end
+    rows, cols, z_base, z_stride, y_base : In(17)   static from start to the end
     z_en, z_addr, z_data / y_en, y_addr, y_data     read roots of logits and labels
     element : Out(ELEMENT)  pass 2, lane by lane; ``first``, ``last``, ``inside`` are 0 when there is none
     d : Out(8)          max - z of that element
@@ -50,9 +52,9 @@ class LogitScan(wiring.Component):
             "go": In(1),
             "active": Out(1),
             "begin": Out(1),
-            **{name: In(16) for name in ("rows", "cols", "z_base", "z_stride", "y_base")},
+            **{name: In(WORD_BITS) for name in ("rows", "cols", "z_base", "z_stride", "y_base")},
             **{name: Out(1) for name in ("z_en", "y_en")},
-            **{name: Out(16) for name in ("z_addr", "y_addr")},
+            **{name: Out(WORD_BITS) for name in ("z_addr", "y_addr")},
             "z_data": In(data.ArrayLayout(signed(8), lanes)),
             "y_data": In(data.ArrayLayout(signed(16), lanes)),
             "element": Out(ELEMENT),
@@ -74,7 +76,7 @@ class LogitScan(wiring.Component):
     def _issue(self, m: Module, tag: data.View, y_lane: Signal) -> None:
         """Addresses and lane tags: twice z_stride words a row, one every T cycles."""
         lane, col, second = Signal.like(tag.lane), Signal.like(tag.col), Signal()
-        words, rows, row_addr = Signal(16), Signal(16), Signal(16)
+        words, rows, row_addr = Signal(16), Signal(16), Signal(WORD_BITS)
         fresh = Signal()  # the next lane is the first of a pass
         lane_end, row_end = Signal(), Signal()
         m.d.comb += [

@@ -5,6 +5,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from shiftgrad.config import WORD_BITS
+
 __all__ = ["READ_LATENCY", "HostWord", "SkewedMemory"]
 
 READ_LATENCY = 2  # block RAM, then its output register
@@ -45,10 +47,10 @@ class SkewedMemory(wiring.Component):
         layout = data.ArrayLayout(signed(width), lanes)
         super().__init__({
             "r_en": In(1),
-            "r_addr": In(16),
+            "r_addr": In(WORD_BITS),
             "r_data": Out(layout),
             "w_en": In(1),
-            "w_addr": In(16),
+            "w_addr": In(WORD_BITS),
             "w_data": In(layout),
             "h_en": In(1),
             "h_word": In(data.ArrayLayout(HostWord, lanes)),

@@ -1,11 +1,13 @@
 """The post-processor: one lane a column, and the addresses that go with its rows."""
 
-from amaranth.hdl import Assert, Cat, Module, Signal, signed, unsigned
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.lane import Lane, LaneControl
 from hw.memory import READ_LATENCY
+from hw.scale import register
+from shiftgrad.config import WORD_BITS
 
 __all__ = ["PostProcessor"]
 
@@ -17,16 +19,18 @@ class PostProcessor(wiring.Component):
 
     Members
     -------
-    control : In                       what the lanes do; static during a pass
-    token, offset, tile, lanes : In    from the drain controller
-    aux_base, aux_by_tile : In         second operand (bias, mask, momentum): at base + offset, or base + tile
+    control : In                       what the lanes do, lane n n cycles later; static during a pass
+    token, offset, tile, lanes : In    from the drain controller or the vector unit
+    aux_base, aux_by_tile : In         what is read with a row (bias, mask, momentum): at base + offset, or base + tile
+    scalar_bias, scalar : In           static; with the first, the second operand of every lane is ``scalar``
     dst_base, q_base : In              old and new weights; requantised mantissas
-    aux_en, aux_addr : Out             read root of the second operand
+    aux_en, aux_addr : Out             its read root: in cycle x + 1, when control has ``add`` or ``mask``
     old_en, old_addr : Out             read root of the old weights
     q_en, q_addr, w_en, w_addr : Out   write roots of ``q`` and ``w_new``; silent in a range pass
-    acc, aux, old : In                 lane data, as the skewed memories and the array give them
+    acc, aux, old : In                 lane data, as the array (or vector unit) and the skewed memories give them
+    gate : In(T)                       with ``aux``, a bit a lane: with control's ``mask``, results are 0 without it
     q, w_new : Out                     lane data for the write roots
-    clear : In(1)                      ``amax`` and ``saturated`` start anew
+    clear : In(1)                      ``amax`` and ``saturated`` start anew, those of lane n n cycles later
     amax, saturated : Out              of each lane
     seed_load, seed_data, seed_state   generators: load lane n's when bit n is set; their states
     """
@@ -46,23 +50,26 @@ class PostProcessor(wiring.Component):
         super().__init__({
             "control": In(LaneControl),
             "token": In(1),
-            "offset": In(16),
+            "offset": In(WORD_BITS),
             "tile": In(16),
             "lanes": In(unsigned(size.bit_length())),
-            "aux_base": In(16),
+            "aux_base": In(WORD_BITS),
             "aux_by_tile": In(1),
-            "dst_base": In(16),
-            "q_base": In(16),
+            "scalar_bias": In(1),
+            "scalar": In(signed(16)),
+            "dst_base": In(WORD_BITS),
+            "q_base": In(WORD_BITS),
             "aux_en": Out(1),
-            "aux_addr": Out(16),
+            "aux_addr": Out(WORD_BITS),
             "old_en": Out(1),
-            "old_addr": Out(16),
+            "old_addr": Out(WORD_BITS),
             "q_en": Out(1),
-            "q_addr": Out(16),
+            "q_addr": Out(WORD_BITS),
             "w_en": Out(1),
-            "w_addr": Out(16),
+            "w_addr": Out(WORD_BITS),
             "acc": In(lanes(signed(32))),
             "aux": In(lanes(signed(16))),
+            "gate": In(size),
             "old": In(lanes(signed(16))),
             "q": Out(lanes(signed(8))),
             "w_new": Out(lanes(signed(16))),
@@ -99,16 +106,18 @@ class PostProcessor(wiring.Component):
         with m.If(self.aux_by_tile):
             m.d.sync += self.aux_addr.eq(self.aux_base + self.tile)
 
+        control, clear = self.control, self.clear
         for n in range(self.size):
             lane = m.submodules[f"lane{n}"] = Lane(index=n)
             m.d.comb += [
-                lane.ctl.eq(self.control),
+                lane.ctl.eq(control),
                 lane.valid.eq(valid[self.ACC_DELAY + n]),
                 lane.keep.eq(count[self.ACC_DELAY + n] > n),
                 lane.acc.eq(self.acc[n]),
-                lane.op2.eq(self.aux[n]),
+                lane.op2.eq(Mux(self.scalar_bias, self.scalar, self.aux[n])),
+                lane.gate.eq(self.gate[n]),
                 lane.w.eq(self.old[n]),
-                lane.clear.eq(self.clear),
+                lane.clear.eq(clear),
                 lane.seed_load.eq(self.seed_load[n]),
                 lane.seed_data.eq(self.seed_data),
                 self.q[n].eq(lane.q),
@@ -117,6 +126,8 @@ class PostProcessor(wiring.Component):
                 self.saturated[n].eq(lane.saturated),
                 self.seed_state[n].eq(lane.seed_state),
             ]
+            # registers of different lanes must never be equal: synthesis would share them, and tie the lanes together
+            control, clear = register(m, control, f"control{n + 1}"), register(m, clear, f"clear{n + 1}")
         if platform is None:  # simulation and formal
             m.d.sync += [
                 Assert(~self.clear | ~Cat(valid).any(), "post: maxima cleared with rows under way"),

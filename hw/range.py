@@ -1,6 +1,6 @@
 """Range of a whole tensor: the largest magnitude of all lanes, and its rounded logarithm."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -18,7 +18,7 @@ class RangeUnit(wiring.Component):
 
     Members
     -------
-    start : In(1)               scan; the lanes' values must hold for T cycles from this one. Not while a scan runs.
+    start : In(1)               take the lanes' values and scan them. Not while a scan runs.
     amax : In(ArrayLayout)      unsigned(32) of each lane
     saturated_lanes : In        unsigned(20) of each lane
     done : Out(1)               for a cycle, ``latency`` after ``start``; the results are here until the next ``start``
@@ -56,9 +56,17 @@ class RangeUnit(wiring.Component):
             m.d.sync += [index.eq(index + 1), scanning.eq(1)]
             with m.If(index == self.lanes - 1):
                 m.d.sync += [index.eq(0), scanning.eq(0)]
+        # a shift register past the lanes: a selection among them would need all their wires in one place
+        amax, saturated = Const(0, 32), Const(0, 20)
+        for lane in range(self.lanes):
+            amax_next, saturated_next = Signal(32, name=f"amax{lane}"), Signal(20, name=f"saturated{lane}")
+            m.d.sync += [
+                amax_next.eq(Mux(self.start, self.amax[lane], amax)),
+                saturated_next.eq(Mux(self.start, self.saturated_lanes[lane], saturated)),
+            ]
+            amax, saturated = amax_next, saturated_next
+        m.d.comb += [chosen.eq(amax), count.eq(saturated)]
         m.d.sync += [
-            chosen.eq(self.amax[index]),
-            count.eq(self.saturated_lanes[index]),
             first.eq(self.start),
             merge.eq(self.start | scanning),
         ]

@@ -103,6 +103,8 @@ class Shifter(wiring.Component):
 class Scale(wiring.Component):
     """q = saturate(floor((fixed(x, s) + r) / 2^24)), fixed(x, s) = floor(x * 2^(24 - s)), zero for s = 32.
 
+    With ``even``, a fixed(x, s) halfway between two integers gives the even one: 2^23 then rounds to nearest.
+
     Parameters
     ----------
     width : bits of ``x``
@@ -115,8 +117,9 @@ class Scale(wiring.Component):
     x : In(signed(width))        number
     s : In(signed(7))            scale in [least, 32]; static while numbers are under way, and a cycle before
     narrow : In(1)               saturate to +-127 whatever ``out_width``; static too
-    r : In(24)                   rounding word, ``r_delay`` cycles after its ``x``: 2^23 rounds to nearest (ties up),
-                                 uniform words stochastically
+    even : In(1)                 ties go to the even integer; static too
+    r : In(24)                   rounding word, ``r_delay`` cycles after its ``x``: 2^23 rounds to nearest, uniform
+                                 words stochastically
     q : Out(signed(out_width))   result, ``latency`` cycles after ``x``
     clipped : Out(1)             with ``q``: it was saturated
 
@@ -135,6 +138,7 @@ class Scale(wiring.Component):
             "x": In(signed(width)),
             "s": In(signed(7)),
             "narrow": In(1),
+            "even": In(1),
             "r": In(FRACTION),
             "q": Out(signed(out_width)),
             "clipped": Out(1),
@@ -158,7 +162,9 @@ class Scale(wiring.Component):
         m.d.sync += [n.eq(ZERO_SHIFT - self.s), some.eq(n != 0)]
         m.d.comb += [shifter.x.eq(self.x), shifter.n.eq(n)]
 
-        rounded = register(m, (shifter.y + self.r)[FRACTION:].as_signed(), "rounded")
+        total = register(m, (shifter.y + self.r)[FRACTION:], "total")
+        tie = register(m, self.even & shifter.y[FRACTION - 1] & (shifter.y[:FRACTION - 1] == 0), "tie")
+        rounded = Cat(total[0] & ~tie, total[1:]).as_signed()
         overflow = register(m, shifter.overflow, "overflow")
         negative = register(m, shifter.negative, "negative")
 

@@ -1,6 +1,6 @@
 """Tensor table: where a tensor lives, its shape, exponent and exponent history."""
 
-from amaranth.hdl import Cat, Module, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -8,6 +8,8 @@ from amaranth.lib.wiring import In, Out
 from shiftgrad.isa import DESCRIPTOR, HISTORY, Field
 
 __all__ = ["Descriptor", "Scale", "TensorTable"]
+
+SCALE = ("exponent", "count", *(f"history{i}" for i in range(HISTORY)))  # fields the machine writes
 
 
 class Scale(data.Struct):
@@ -19,13 +21,19 @@ class Scale(data.Struct):
 
 
 class Descriptor(data.Struct):
-    """One entry. ``base`` and ``stride`` in memory words, ``rows`` and ``cols`` in elements."""
+    """One entry. ``base`` and ``stride`` in memory words; ``height`` to ``step_x`` as in ``isa.DESCRIPTOR``."""
 
-    base: unsigned(16)
-    stride: unsigned(16)
-    rows: unsigned(16)
+    base: unsigned(20)
+    planes: unsigned(16)
     cols: unsigned(16)
     memory: unsigned(3)
+    stride: unsigned(16)
+    height: unsigned(8)
+    width: unsigned(8)
+    pad_y: unsigned(3)
+    pad_x: unsigned(3)
+    step_y: unsigned(1)
+    step_x: unsigned(1)
     scale: Scale
 
 
@@ -64,7 +72,7 @@ class TensorTable(wiring.Component):
                 continue
             memory = m.submodules[f"word{index}"] = Memory(shape=32, depth=self.depth, init=[])
             rd, wr = memory.read_port(), memory.write_port()
-            from_host = Cat(_stored(field, self.h_w_data) for field in fields)
+            from_host = [_stored(field, self.h_w_data) for field in fields]
             m.d.comb += [
                 rd.addr.eq(self.id),
                 wr.addr.eq(self.id),
@@ -72,18 +80,18 @@ class TensorTable(wiring.Component):
                 wr.data.eq(_spread(fields, from_host)),
                 *(self._view(self.entry, field).eq(_stored(field, rd.data)) for field in fields),
             ]
-            if index >= 4:
+            if fields[0].name in SCALE:
                 with m.If(self.write):
-                    own = Cat(self._view_scale(self.scale, field) for field in fields)
+                    own = [self._view_scale(self.scale, field) for field in fields]
                     m.d.comb += [wr.en.eq(1), wr.data.eq(_spread(fields, own))]
             with m.If(word_q == index):
                 m.d.comb += self.h_r_data.eq(rd.data)
         return m
 
     def _view(self, entry: data.View, field: Field) -> object:
-        if field.name in ("base", "stride", "rows", "cols", "memory"):
-            return getattr(entry, field.name)
-        return self._view_scale(entry.scale, field)
+        if field.name in SCALE:
+            return self._view_scale(entry.scale, field)
+        return getattr(entry, field.name)
 
     @staticmethod
     def _view_scale(scale: data.View, field: Field) -> object:
@@ -97,7 +105,10 @@ def _stored(field: Field, word: object) -> object:
     return word[field.low:field.low + field.width]  # type: ignore[index]
 
 
-def _spread(fields: tuple[Field, ...], packed: object) -> object:
-    """Fields packed back to back, put where the host word has them."""
-    assert [f.low for f in fields] == [sum(g.width for g in fields[:i]) for i in range(len(fields))]
-    return packed
+def _spread(fields: tuple[Field, ...], values: list[object]) -> object:
+    """``values`` of ``fields``, which ascend, put where the host word has them, zeros in between."""
+    parts, end = [], 0
+    for field, value in zip(fields, values, strict=True):
+        parts += [Const(0, field.low - end), value]
+        end = field.low + field.width
+    return Cat(parts)

@@ -19,7 +19,7 @@ from shiftgrad.files import check_writable, write_text
 from shiftgrad.host import Host
 from shiftgrad.initialise import generator_seeds
 from shiftgrad.isa import Flag, Memory, Opcode, Region, Status
-from shiftgrad.meters import clear_counters, read_counters
+from shiftgrad.meters import read_counters
 from shiftgrad.models import mlp
 from shiftgrad.packing import choose
 from shiftgrad.plan import Instruction, Plan, Tensor
@@ -125,7 +125,7 @@ def _product(device: Device, plan: Plan, generator: np.random.Generator) -> dict
         values = generator.integers(-127, 128, (tensor.rows, tensor.cols)).astype(np.int8)
         host.write_tensor(tensor.name, values)
     for _ in range(2):
-        clear_counters(device)
+        device.clear_counters()
         status = Status(device.run(0))
         if status != Status.HALTED:
             raise DeviceError(f"{plan.network.name}: wanted HALTED, got {status.name}")
@@ -152,7 +152,7 @@ def _step(device: Device, config: Config, scale: str, generator: np.random.Gener
         images = generator.integers(0, 256, (STEP_BATCH, inputs), dtype=np.uint8)
         host.load_batch(images, generator.integers(0, classes, STEP_BATCH))
         if index == 1:
-            clear_counters(device)
+            device.clear_counters()
         host.train_step()
     totals = Totals(counters={name: value // STEPS for name, value in read_counters(device).items()}, metered=STEPS)
     expected = estimate(plan)

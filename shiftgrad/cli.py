@@ -361,25 +361,32 @@ def bitstream(board: str, out: Path | None, seeds: tuple[int, ...], best: bool, 
 @click.option("--device", default="verilator", show_default=True, metavar="DEVICE", help="As of train.")
 @click.option("--sizes", type=Numbers(int, "sizes"), default=(64, 128), metavar="N,N,...",
               help="M, N and K of the single products.  [default: 64,128]")
+@click.option("--network", is_flag=True, help="Every instruction of a Fixup ResNet's training step instead (3 blocks "
+              "of 16, 32, 64 channels on 28 x 28, batch 8); needs a large machine.")
 @json_option
-def bench(config: str, out: Path, device: str, sizes: tuple[int, ...], as_json: bool) -> None:
+def bench(config: str, out: Path, device: str, sizes: tuple[int, ...], network: bool, as_json: bool) -> None:
     """Measure utilisation on the RTL: single products by phase, and the 784-128-10 training step at batch 32.
 
-    Cycles are the machine's own counters. The table and bench.json go to DIR.
+    Cycles are the machine's own counters. The table and bench.json (network.json) go to DIR.
 
     \b
-    Example:
+    Examples:
       shiftgrad bench --config sim_16x16
+      shiftgrad bench --network --config sim_8x8_large
     """
     from shiftgrad import bench as benches
+    from shiftgrad import bench_network
     from shiftgrad.config import get_config
 
-    found = benches.run(get_config(config), out, device=device, sizes=sizes,
-                        progress=lambda line: click.echo(line, err=True))
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    found = (bench_network.run(get_config(config), out, device=device, progress=say) if network
+             else benches.run(get_config(config), out, device=device, sizes=sizes, progress=say))
     if as_json:
         _print_json(found)
     else:
-        click.echo(benches.table(found))
+        click.echo((bench_network if network else benches).table(found))
 
 
 @main.command()

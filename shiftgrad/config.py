@@ -123,7 +123,7 @@ CONFIGS: dict[str, Config] = {
                vec_words=4096, program_words=2048, tensors=256),
         # memories sized for 784-128-10 at batch 32 inside 208 block RAMs of 2 KiB
         Config(name="ulx3s_85f_8x8", size=8, act_words=4096, err_words=2048,
-               wgt_words=13312, mom_words=13312, vec_words=512),
+               wgt_words=16384, mom_words=16384, vec_words=512),
         # for experiments on the golden machine with deeper networks and larger batches than fit the RTL
         Config(name="golden_16x16", size=16, act_words=1 << 20, err_words=1 << 20, wgt_words=1 << 17, mom_words=1 << 17,
                vec_words=8192, program_words=4096, tensors=256, virtual=True),

@@ -6,23 +6,24 @@ from dataclasses import dataclass
 
 from golden.convolution import backward_macs
 from shiftgrad.config import Config
-from shiftgrad.isa import PRODUCTS, Flag, Opcode
+from shiftgrad.isa import PRODUCTS, Flag, Memory, Opcode
 from shiftgrad.plan import Instruction, Plan, Tensor
 
 __all__ = ["Cost", "cost_of", "tile_cycles"]
 
-# --- fitted to the RTL's counters on dense networks -------------------------------------------------
-SETUP = 16  # fetch, comparisons and exponents of an instruction
-OPERAND = 5  # more for each operand it checks
+# --- fitted to the RTL's counters -------------------------------------------------------------------
+SETUP = 19  # fetch, comparisons and exponents of an instruction
+OPERAND = 10  # more for each operand it checks
+SCALAR = 12  # more for each scalar it brings to another exponent
+LOOPS = 13  # loops of a product, or of each part of it
 PASS = (4, 36)  # fill and tail of a pass: 4 T + 36
 LOSS_ROW = 18  # a row of P = T stride logits: max(2 P, P + 18) cycles
 LOSS_END = 41  # after the last: P + 41
 HALT = 3
-
-# --- by design, not measured yet -------------------------------------------------------------------
-STREAM_PASS = 24  # fill and tail of a pass of the vector unit
+STREAM_PASS = (2, 34)  # fill and tail of a pass of the vector unit: 2 T + 34
+SUM_END = 6  # more for the total of a SUM: T + 6
 PAIR_WORD = 2  # cycles a word of ADD and ADDB with two operands
-MAX_WORD, MAXB_WORD = 4, 8  # cycles a word of the smaller image
+MAX_WORD = 4  # cycles a word of the smaller image, both ways
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,18 +61,22 @@ def cost_of(instruction: Instruction, plan: Plan, *, first: bool) -> Cost:
     if opcode == Opcode.HALT:
         return Cost(instruction=instruction, tiles=0, tile=0, passes=0, cycles=HALT, macs=0)
     of = {role: plan.tensor(name) for role, name in instruction.operands.items()}
-    setup = SETUP + OPERAND * len(of)
+    scalars = sum(role in ("c", "d") and (tensor.rows, tensor.cols, tensor.memory) == (1, 1, Memory.VEC)
+                  for role, tensor in of.items())
+    setup = SETUP + OPERAND * len(of) + SCALAR * scalars
     if opcode == Opcode.LOSS:
         row = config.size * of["dst"].stride
         cycles = setup + of["dst"].rows * max(2 * row, row + LOSS_ROW) + row + LOSS_END
         return Cost(instruction=instruction, tiles=0, tile=0, passes=0, cycles=cycles, macs=0)
     passes = 2 if first or not instruction.flags & Flag.DELAYED else 1
     if opcode not in PRODUCTS:
-        passes = 1 if opcode == Opcode.SUM else passes  # its only result is ready when its range is
-        cycles = setup + passes * (_stream(instruction, of) + STREAM_PASS)
+        around = STREAM_PASS[0] * config.size + STREAM_PASS[1]
+        around += config.size + SUM_END if opcode == Opcode.SUM else 0
+        cycles = setup + passes * (_stream(instruction, of) + around)
         return Cost(instruction=instruction, tiles=0, tile=0, passes=passes, cycles=cycles, macs=0)
     tiles, busy, macs = _array(opcode, of, config)
-    cycles = setup + passes * (busy + PASS[0] * config.size + PASS[1])
+    parts = len(_classes(of["dst"], of["b"])) if opcode == Opcode.BWD else 1
+    cycles = setup + passes * (busy + parts * LOOPS + PASS[0] * config.size + PASS[1])
     return Cost(instruction=instruction, tiles=tiles, tile=busy // tiles, passes=passes, cycles=cycles, macs=macs)
 
 
@@ -109,5 +114,5 @@ def _stream(instruction: Instruction, of: dict[str, Tensor]) -> int:
     if opcode in (Opcode.ADD, Opcode.ADDB):
         return dst.words * (PAIR_WORD if instruction.flags & Flag.PAIR else 1)
     words = {Opcode.SUM: lambda: of["b"].words, Opcode.AVG: lambda: of["a"].words, Opcode.AVGB: lambda: dst.words,
-             Opcode.MAX: lambda: MAX_WORD * dst.words, Opcode.MAXB: lambda: MAXB_WORD * of["a"].words}
+             Opcode.MAX: lambda: MAX_WORD * dst.words, Opcode.MAXB: lambda: MAX_WORD * of["a"].words}
     return words[opcode]()

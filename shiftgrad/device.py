@@ -49,6 +49,13 @@ class Device(Protocol):
         """Start at ``pc``, wait until the machine stops, and say why it did."""
         ...
 
+    def counters(self) -> dict[str, int]:
+        """The 48-bit counters by name, and the registers RETIRED, LOSS, CORRECT, SAMPLES and SATURATED."""
+        ...
+
+    def clear_counters(self) -> None:
+        """Zero the 48-bit counters."""
+
     def close(self) -> None:
         """Release what the device holds."""
 

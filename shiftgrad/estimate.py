@@ -12,11 +12,11 @@ from shiftgrad.plan import Plan
 
 __all__ = ["Cost", "Estimate", "Resources", "estimate", "resources"]
 
-# --- resource model: through the routed 4 x 4 and 8 x 8 designs on an ECP5, host link included -------
+# --- resource model: sums fitted to the routed 8 x 8 board, host link included; its split is a guess ---
 BLOCK_BYTES = 2048
-LUT = (4700, 2230, 75)  # machine, each lane, each PE
-FF = (3500, 1320, 120)
-OTHER_DSP = 5  # loss unit and operand checks
+LUT = (9500, 2430, 75)  # machine, each lane, each PE
+FF = (6000, 1520, 120)
+OTHER_DSP = 6  # loss unit, operand checks and loops; the vector unit has one a lane
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ def resources(config: Config) -> Resources:
     blocks["table"] = 4  # one for each 32-bit word of an entry; the narrow ones fit LUTs
     blocks["loss and link"] = 4
     lut, ff = (fixed + lane * size + pe * size**2 for fixed, lane, pe in (LUT, FF))
-    return Resources(dsp=size * size + OTHER_DSP, block_ram=blocks, lut=lut, ff=ff)
+    return Resources(dsp=size * size + size + OTHER_DSP, block_ram=blocks, lut=lut, ff=ff)
 
 
 def estimate(plan: Plan, *, first_step: bool = False) -> Estimate:

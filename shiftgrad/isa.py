@@ -11,8 +11,8 @@ from enum import IntEnum, IntFlag
 __all__ = [
     "ADDRESS_BITS", "COUNTERS", "DESCRIPTOR", "DESCRIPTOR_WORDS", "EXPONENT_MAX", "EXPONENT_MIN", "Field", "Flag",
     "HISTORY", "INSTRUCTION", "INSTRUCTION_BITS", "KERNEL_MAX", "LEGAL_FLAGS", "LFSR_BASE", "LR_MAX", "MAGIC", "Memory",
-    "OPERANDS", "OPERAND_NAMES", "Opcode", "PRODUCTS", "REGISTERS", "Region", "Register", "Status", "VECTORS",
-    "decode", "encode", "pack", "unpack",
+    "OPERANDS", "OPERAND_NAMES", "Opcode", "PRODUCTS", "REGISTERS", "Region", "Register", "SUM_BITS_MAX",
+    "Status", "TERMS_END", "VECTORS", "decode", "encode", "pack", "unpack",
 ]
 
 
@@ -192,6 +192,8 @@ EXPONENT_MIN, EXPONENT_MAX = -60, 60
 LR_MAX = 63
 DESCRIPTOR_WORDS = 8  # 32-bit words from one entry to the next
 KERNEL_MAX = 7
+TERMS_END = 1 << 17  # terms that may overflow int32: 2^17 * 128^2 = 2^31
+SUM_BITS_MAX = 24  # ceil(log2 rows) + ceil(log2 cols) of the longest SUM
 DESCRIPTOR: tuple[tuple[Field, ...], ...] = (
     (Field(name="base", low=0, width=20, doc="first memory word"),),
     (
@@ -257,17 +259,17 @@ _BASIC = (
     Register(name="MAGIC", address=0x00, access="ro", doc="0x53475231"),
     Register(name="CONFIG", address=0x04, access="ro", doc="[7:0] T, [15:8] log2 of the table's entries rounded up"),
     Register(name="CTRL", address=0x08, access="wo",
-             doc="bit 0: start at START_PC; bit 1: abort at once (what the instruction was writing is then undefined); "
-                 "bit 2: clear the counters"),
+             doc="bit 0: start at START_PC; bit 1: abort at once, whatever bit 0 says (what the instruction was "
+                 "writing is then undefined); bit 2: clear the counters"),
     Register(name="STATUS", address=0x0C, access="ro", doc="bit 0: busy; [15:8] status code"),
     Register(name="PC", address=0x10, access="ro", doc="instruction running, or stopped at"),
     Register(name="START_PC", address=0x14, access="rw", doc="[15:0] where start begins"),
-    Register(name="LR_SHIFT", address=0x18, access="rw", doc="[5:0] added to every GRAD's immediate"),
+    Register(name="LR_SHIFT", address=0x18, access="rw", doc="[5:0] added to the immediate of every GRAD and SUM"),
     Register(name="RETIRED", address=0x1C, access="ro", doc="instructions completed since start (HALT is not counted)"),
     Register(name="LOSS", address=0x20, access="ro", doc="sum over the last LOSS's samples, 1/256 bit"),
     Register(name="CORRECT", address=0x24, access="ro", doc="samples of the last LOSS classified correctly"),
     Register(name="SAMPLES", address=0x28, access="ro", doc="samples of the last LOSS with a valid label"),
-    Register(name="SATURATED", address=0x2C, access="ro", doc="mantissas the last FWD, BWD or GRAD saturated"),
+    Register(name="SATURATED", address=0x2C, access="ro", doc="mantissas the last instruction but LOSS saturated"),
 )
 # 48-bit counters, two registers each (low, high); cleared by CTRL bit 2. Every busy cycle is in exactly one of the
 # first five, and in exactly one of the next seven.
@@ -284,7 +286,7 @@ COUNTERS = {
     "TAIL_CYCLES": "last tile on its way from the array to memory, and exponent bookkeeping",
     "SETUP_CYCLES": "fetch, checks and exponents before the first operand",
     "LOSS_CYCLES": "loss unit",
-    "FWD_MACS": "multiply-accumulates of FWD write passes, padding not counted",
+    "FWD_MACS": "multiply-accumulates of FWD write passes, those of an image's padding included, of unused lanes not",
     "BWD_MACS": "the same for BWD",
     "GRAD_MACS": "the same for GRAD",
 }

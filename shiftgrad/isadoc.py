@@ -144,7 +144,8 @@ def registers() -> str:
     return "\n".join((
         "## Registers\n",
         "32-bit words, read at any time. Writing a read-only register, or reading a write-only one, is a bus error; so "
-        "is, while a program runs, a write to CTRL with bit 0. A program must not run while LR_SHIFT changes.\n",
+        "is, while a program runs, a write to CTRL with bit 0 and without bit 1. Every instruction takes LR_SHIFT "
+        "once, when it is fetched.\n",
         table(("address", "name", "access", "meaning"), listed),
         "Counters have 48 bits, in two read-only registers: bits 31:0, and bits 47:32 four bytes later.\n",
         table(("address", "names", "counts"), counters),

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from golden.tensor import SUM_BITS_MAX
 from shiftgrad import isa
 from shiftgrad.config import MEMORIES, Config
 from shiftgrad.draft import Draft
-from shiftgrad.isa import Memory, Opcode
+from shiftgrad.isa import SUM_BITS_MAX, TERMS_END, Memory, Opcode
 from shiftgrad.models import Dense, Network
 
 __all__ = ["CompileError", "check_counts", "check_entries", "check_fit", "check_shifts", "check_sizes"]
 
 DIMENSION_MAX = 65535
-REDUCTION_MAX = ((1 << 31) - 1) // 127**2
+REDUCTION_MAX = TERMS_END - 1
 
 
 class CompileError(ValueError):

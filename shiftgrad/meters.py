@@ -12,22 +12,16 @@ from shiftgrad.host import Host, MachineError, StepResult
 from shiftgrad.isa import COUNTERS, REGISTERS, Opcode, Region, Status, encode
 from shiftgrad.plan import Instruction
 
-__all__ = ["Probe", "clear_counters", "read_counters"]
+__all__ = ["Probe", "read_counters"]
 
 ADDRESS = {register.name: register.address for register in REGISTERS}
-CLEAR = 4
 PHASE = {Opcode.FWD: "forward", Opcode.BWD: "backward", Opcode.GRAD: "gradient"}
-
-
-def clear_counters(device: Device) -> None:
-    """Zero the 48-bit counters."""
-    device.write(ADDRESS["CTRL"], [CLEAR])
 
 
 def read_counters(device: Device) -> Counter[str]:
     """The 48-bit counters by name."""
-    words = device.read(ADDRESS[f"{next(iter(COUNTERS))}_LO"], 2 * len(COUNTERS)).tolist()
-    return Counter({name: words[2 * i] | words[2 * i + 1] << 32 for i, name in enumerate(COUNTERS)})
+    values = device.counters()
+    return Counter({name: values[name] for name in COUNTERS})
 
 
 class Probe:
@@ -39,21 +33,25 @@ class Probe:
     Parameters
     ----------
     host : with its plan loaded; :meth:`load` must be called after every ``host.load``
+
+    Attributes
+    ----------
+    instructions : of the train program, its HALT left out
     """
 
     def __init__(self, host: Host) -> None:
         self._host, self._plan = host, host.plan
-        self._body = [i for i in self._plan.program_of("train") if i.opcode != Opcode.HALT]
+        self.instructions = [i for i in self._plan.program_of("train") if i.opcode != Opcode.HALT]
         self._base = len(self._plan.program)
 
     @property
     def fits(self) -> bool:
         """Whether the program memory has room for the copy."""
-        return self._base + 2 * len(self._body) <= self._plan.config.program_words
+        return self._base + 2 * len(self.instructions) <= self._plan.config.program_words
 
     def load(self) -> None:
         """Write the copy."""
-        words = [word for i in self._body for word in (i.word, encode(Opcode.HALT))]
+        words = [word for i in self.instructions for word in (i.word, encode(Opcode.HALT))]
         halves = np.array(words, np.uint64).astype("<u8").view("<u4")
         self._host.device.write(self._plan.config.address(Region.PROGRAM) + 8 * self._base, halves.astype(np.uint32))
 
@@ -65,8 +63,8 @@ class Probe:
         saturated: Counter[str] = Counter()
         total: Counter[str] = Counter()
         loss = correct = samples = last = 0
-        for index, instruction in enumerate(self._body):
-            self._run(index, instruction)
+        for instruction in self.instructions:
+            self.run(instruction)
             _, loss, correct, samples, last = device.read(ADDRESS["RETIRED"], 5).tolist()
             if phase := PHASE.get(instruction.opcode):
                 saturated[phase] += last
@@ -76,7 +74,8 @@ class Probe:
         result = StepResult(loss=nats, correct=correct, samples=samples, saturated=last)
         return result, {phase: saturated[phase] / total[phase] for phase in total}
 
-    def _run(self, index: int, instruction: Instruction) -> None:
-        status = Status(self._host.device.run(self._base + 2 * index))
+    def run(self, instruction: Instruction) -> None:
+        """Run one instruction of the train program; the caller keeps their order."""
+        status = Status(self._host.device.run(self._base + 2 * self.instructions.index(instruction)))
         if status != Status.HALTED:
             raise MachineError(status, instruction.pc, f"{instruction} ({instruction.phase}, on its own)")

@@ -23,7 +23,7 @@ from shiftgrad.feed import Feed
 from shiftgrad.host import Host
 from shiftgrad.images import mantissas
 from shiftgrad.isa import DESCRIPTOR_WORDS, LR_MAX, Region
-from shiftgrad.meters import Probe, clear_counters, read_counters
+from shiftgrad.meters import Probe, read_counters
 from shiftgrad.plan import Plan
 from shiftgrad.record import Epoch, History, Hyper, HyperError, Totals
 
@@ -216,7 +216,7 @@ class Trainer:
             self.host.load(self.hyper.seed, parameters=self._initial)
         if self.probe.fits:
             self.probe.load()
-        clear_counters(self.device)
+        self.device.clear_counters()
         self._clock = time.monotonic()
 
     def _train_step(self) -> None:
@@ -288,7 +288,7 @@ class Trainer:
         try:
             yield
         finally:
-            clear_counters(self.device)
+            self.device.clear_counters()
 
     @contextmanager
     def _same_table(self) -> Iterator[None]:
@@ -302,7 +302,7 @@ class Trainer:
         counters = Counter(self.totals.counters)
         counters.update(read_counters(self.device))
         self.totals.counters = dict(counters)
-        clear_counters(self.device)
+        self.device.clear_counters()
 
     def _settle(self) -> None:
         """Bring the totals up to date."""

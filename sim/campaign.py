@@ -18,9 +18,9 @@ from shiftgrad.isa import Status
 from sim.device import VerilatorDevice
 from sim.interrupt import interrupt
 from sim.model import SimulationError
-from sim.programs import Builder, Case, execute, load, random_case, small_config
+from sim.programs import Case, execute, random_case, small_config
 
-__all__ = ["Builder", "Campaign", "Case", "campaign_case", "execute", "load", "main", "random_case"]
+__all__ = ["Campaign", "campaign_case", "main"]
 
 LOG_SECONDS = 15.0
 INTERRUPT_EVERY, FAULT_EVERY, FAULTS = 8, 3, 4

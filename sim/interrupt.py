@@ -12,6 +12,7 @@ from shiftgrad.config import MEMORIES
 from shiftgrad.device import ABORT, ADDRESSES, START
 from shiftgrad.isa import Opcode, Status, decode
 from sim.device import Difference, MismatchError, VerilatorDevice
+from sim.machine import RESULTS
 from sim.programs import Case, load
 
 __all__ = ["adopt", "interrupt"]
@@ -23,8 +24,9 @@ def interrupt(device: VerilatorDevice, case: Case, cycles: int, *, reset: bool) 
     """Start a case, stop it after ``cycles`` and check what it left; False when it had ended already.
 
     Everything up to the instruction stopped is as the golden machine has it. Every lane and table entry is as before or
-    as after that instruction, and no generator has gone further than after it, or is as after power-on when ``reset``.
-    Both machines then have the same state. One exception: an aborted LOSS leaves zeros in a word it was writing.
+    as after that instruction, and no generator has gone further than after it, or is as after power-on when ``reset``;
+    so are the registers LOSS, CORRECT, SAMPLES and SATURATED. Both machines then have the same state. One exception: an
+    aborted LOSS leaves zeros in a word it was writing, and its results over some of the samples.
 
     Raises
     ------
@@ -55,10 +57,11 @@ def interrupt(device: VerilatorDevice, case: Case, cycles: int, *, reset: bool) 
     golden.pc, golden.retired = 0, 0
     while golden.retired < retired and golden.step() is None:
         pass
-    before = golden.snapshot()
+    before, results = golden.snapshot(), _results(golden)
     zeroed = _zeroed(golden)
     golden.step()
     found += _leftovers(device, golden, before, zeroed, reset=reset)
+    found += _leftover_results(device, results, _results(golden), partial=zeroed.stop > 0 and stopped, reset=reset)
     if found:
         raise MismatchError(f"{'reset' if reset else 'abort'} after {cycles} cycles, in instruction {retired}", found)
     if reset:
@@ -78,9 +81,22 @@ def adopt(device: VerilatorDevice) -> None:
         golden.table[:, word] = column
     golden.program[:] = state.program
     golden.lfsr[:] = np.concatenate(state.lfsr)
-    golden.loss, golden.correct, golden.samples, golden.saturated = (
-        int(state.results[name][0]) for name in ("loss", "correct", "samples", "saturated"))
+    for name, view in state.results.items():
+        setattr(golden, name, int(view[0]))
     device.clear_counters()
+
+
+def _results(golden: GoldenMachine) -> dict[str, int]:
+    return {name: getattr(golden, name) for name in RESULTS}
+
+
+def _leftover_results(device: VerilatorDevice, before: dict[str, int], after: dict[str, int], *, partial: bool,
+                      reset: bool) -> Iterator[Difference]:
+    """Result registers that are neither as ``before`` nor ``after``; ``partial``, those of LOSS may be in between."""
+    for name, view in device.state.results.items():
+        now, allowed = int(view[0]), {0} if reset else {before[name], after[name]}
+        if now not in allowed and not (partial and name != "saturated" and now <= after[name]):
+            yield Difference(where=f"register {name.upper()}", simulated=now, golden=before[name])
 
 
 def _zeroed(golden: GoldenMachine) -> slice:

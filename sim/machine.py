@@ -16,7 +16,7 @@ from shiftgrad.files import write_text
 from sim.build import BUILD, ROOT, Progress, build
 from sim.model import Simulation
 
-__all__ = ["PUBLIC", "MachineState", "library", "verilog"]
+__all__ = ["PUBLIC", "RESULTS", "MachineState", "library", "verilog"]
 
 TOP = "shiftgrad"
 RESULTS = ("loss", "correct", "samples", "saturated")
@@ -64,7 +64,7 @@ class MachineState:
         lanes, view = range(config.size), simulation.view
         self.banks = {name: [view(f"*.core.{name}.bank{lane}") for lane in lanes] for name in MEMORIES}
         self.program = view("*.core.host.program")
-        self.table = {word: view(f"*.core.table.word{word}") for word in (0, 1, 2, 4, 5, 6)}
+        self.table = {word: view(f"*.core.table.word{word}") for word in (0, 1, 2, 3, 4, 5, 6)}
         self.lfsr = [view(f"*.post.lane{lane}.lfsr*.state") for lane in lanes]
         self.results = {name: view(f"*.core.host.{name}") for name in RESULTS}
 

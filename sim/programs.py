@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,16 @@ from numpy.typing import NDArray
 
 from shiftgrad.config import MEMORIES, Config
 from shiftgrad.device import Device, RegisterAccess
-from shiftgrad.isa import DESCRIPTOR, DESCRIPTOR_WORDS, HISTORY, Flag, Memory, Opcode, Region, Status, encode, pack
+from shiftgrad.isa import DESCRIPTOR_WORDS, INSTRUCTION, OPERAND_NAMES, Opcode, Region, Status, encode
+from sim.program_builder import OPERATIONS, Builder
+from sim.program_tensors import descriptor
 
-__all__ = ["Builder", "Case", "execute", "load", "random_case", "small_config"]
+__all__ = ["OPERATIONS", "Builder", "Case", "descriptor", "execute", "load", "random_case", "small_config"]
 
 ATTEMPTS = 8  # for each instruction wanted: towards the end few new tensors fit
+ENDLESS, ENDLESS_MAX = 0.1, 64  # share of the faulty programs without HALT, in program memories up to this size
+SPOILED = (0, 0, 1, 1, 2, 3, 3, 3, 4)  # words of a tensor table entry
+OPERAND_BITS = [field.low for field in INSTRUCTION if field.name in OPERAND_NAMES]
 
 
 @dataclass(kw_only=True)
@@ -37,107 +42,25 @@ class Case:
     lr_shift: int
 
 
-def descriptor(**values: int) -> NDArray[np.uint32]:
-    """Table entry with the named fields, the others 0."""
-    words = [pack(fields, {f.name: values[f.name] for f in fields if f.name in values}) for fields in DESCRIPTOR]
-    return np.array(words, np.uint32)
+def mantissas(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.int8]:
+    """A memory image of several kinds of data; -128 is not excluded."""
+    image = rng.integers(-127, 128, shape)
+    image[rng.random(shape) < rng.choice([0.0, 0.3, 0.9])] = 0
+    edge = rng.integers(0, shape[0] + 1)
+    image[:edge] = np.clip(image[:edge], -2, 2)
+    image[rng.random(shape) < 0.01] = -128
+    return image.astype(np.int8)
 
 
-@dataclass
-class Builder:
-    """Allocates tensors and appends instructions; ``full`` when one found no room, sizes from ``palette`` if any."""
-
-    rng: np.random.Generator
-    config: Config
-    largest: int
-    program: list[int] = field(default_factory=list)
-    entries: list[NDArray[np.uint32]] = field(default_factory=list)
-    shapes: dict[tuple[Memory, int, int], list[int]] = field(default_factory=dict)
-    used: dict[Memory, int] = field(default_factory=dict)
-    palette: list[int] = field(default_factory=list)
-    full: bool = False
-
-    def size(self) -> int:
-        """A dimension: often around multiples of T, sometimes 1."""
-        rng, t = self.rng, self.config.size
-        if self.palette:
-            return int(rng.choice(self.palette))
-        if rng.random() < 0.4:
-            return int(np.clip(rng.integers(1, 3) * t + rng.integers(-1, 2), 1, self.largest))
-        return int(rng.integers(1, self.largest + 1))
-
-    def tensor(self, memory: Memory, rows: int, cols: int, *, fresh: bool = False, avoid: int = -1) -> int:
-        """Index of a tensor of this shape: an old one (not ``avoid``) half of the time, else a new one."""
-        known = [i for i in self.shapes.get((memory, rows, cols), []) if i != avoid]
-        if known and not fresh and self.rng.random() < 0.5:
-            return int(self.rng.choice(known))
-        stride = self.config.stride(cols)
-        base = self.used.get(memory, 0) + int(self.rng.integers(0, 3))
-        if base + rows * stride > self.config.words(memory.name.lower()) or len(self.entries) >= self.config.tensors:
-            self.full = True
-            return 0
-        self.used[memory] = base + rows * stride
-        wild = self.rng.random() < 0.1
-        exponent = int(self.rng.integers(-60, 61) if wild else self.rng.integers(-12, -2))
-        own = np.clip(exponent + self.rng.integers(-2, 3, HISTORY), -60, 60)
-        self.entries.append(descriptor(
-            base=base, stride=stride, planes=rows, cols=cols, memory=int(memory), exponent=exponent,
-            count=int(self.rng.choice([0, 0, 1, 3, HISTORY])), **{f"history{i}": int(e) for i, e in enumerate(own)}))
-        index = len(self.entries) - 1
-        self.shapes.setdefault((memory, rows, cols), []).append(index)
-        return index
-
-    def flags(self, *choices: Flag) -> int:
-        """Each flag with probability one half."""
-        return sum(int(flag) for flag in choices if self.rng.random() < 0.5)
-
-    def instruction(self) -> None:
-        """Append one legal instruction, unless it does not fit."""
-        opcode = self.rng.choice([Opcode.FWD, Opcode.BWD, Opcode.GRAD, Opcode.GRAD, Opcode.LOSS])
-        m, n, k = self.size(), self.size(), self.size()
-        if opcode == Opcode.FWD:
-            a = self.tensor(Memory.ACT, m, k)
-            fields = {"a": a, "dst": self.tensor(Memory.ACT, m, n, avoid=a), "b": self.tensor(Memory.WGT, k, n)}
-            flags = self.flags(Flag.RELU, Flag.BIAS, Flag.DELAYED, Flag.FREEZE)
-            if flags & Flag.BIAS:
-                fields["c"] = self.tensor(Memory.VEC, 1, n)
-        elif opcode == Opcode.BWD:
-            a = self.tensor(Memory.ERR, m, k)
-            fields = {"a": a, "dst": self.tensor(Memory.ERR, m, n, avoid=a), "b": self.tensor(Memory.WGT, n, k)}
-            flags = self.flags(Flag.MASK, Flag.DELAYED)
-            if flags & Flag.MASK:
-                fields["c"] = self.tensor(Memory.ACT, m, n)
-        elif opcode == Opcode.GRAD:
-            flags = self.flags(Flag.ONES, Flag.DELAYED)
-            fields = {"b": self.tensor(Memory.ERR, k, n)}
-            if flags & Flag.ONES:
-                fields |= {"dst": self.tensor(Memory.VEC, 1, n), "c": self.tensor(Memory.MOM, 1, n)}
-            else:
-                fields |= {"dst": self.tensor(Memory.WGT, m, n), "c": self.tensor(Memory.MOM, m, n),
-                           "a": self.tensor(Memory.ACT, k, m)}
-            fields["imm"] = int(self.rng.integers(-2, 12))
-        else:
-            n = min(n, self.config.classes)
-            flags = 0
-            fields = {"a": self.tensor(Memory.ACT, m, n), "dst": self.tensor(Memory.ERR, m, n),
-                      "b": self.tensor(Memory.VEC, 1, m)}
-        if not self.full:
-            self.program.append(encode(opcode, flags=flags, **fields))
-
-    def mantissas(self, shape: tuple[int, int]) -> NDArray[np.int8]:
-        """A memory image of several kinds of data; -128 is not excluded."""
-        rng = self.rng
-        image = rng.integers(-127, 128, shape)
-        image[rng.random(shape) < rng.choice([0.0, 0.3, 0.9])] = 0
-        edge = rng.integers(0, shape[0] + 1)
-        image[:edge] = np.clip(image[:edge], -2, 2)
-        image[rng.random(shape) < 0.01] = -128
-        return image.astype(np.int8)
+def vectors(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.int16]:
+    """Labels, and biases and scalars of every magnitude."""
+    image = rng.integers(-32768, 32768, shape) >> rng.integers(0, 12, shape)
+    return np.where(rng.random(shape) < 0.4, rng.integers(0, 12, shape), image).astype(np.int16)
 
 
 def random_case(seed: int, config: Config, *, length: int = 12, largest: int | None = None, palette: int = 0,
-                fault: int = 0) -> Case:
-    """A program of up to ``length`` instructions; ``fault`` of its bits, or of the table's, are flipped.
+                fault: int = 0, operations: tuple[Opcode, ...] | None = None, images: float = 0.5) -> Case:
+    """A program of up to ``length`` instructions; ``fault`` times a bit or an operand in it, or of the table, is wrong.
 
     Parameters
     ----------
@@ -145,37 +68,55 @@ def random_case(seed: int, config: Config, *, length: int = 12, largest: int | N
     length : instructions, fewer when not even known tensors fit together any more
     largest : greatest dimension, default 3 T + 1
     palette : how many different dimensions, so that results are operands later; 0 for no bound
+    fault : faults; some programs with any have no HALT and fill the program memory
+    operations : what to choose from, one named twice twice as often; all when None
+    images : share of FWD, BWD and GRAD that are convolutions
     """
     rng = np.random.default_rng(seed)
-    builder = Builder(rng, config, largest or 3 * config.size + 1)
-    builder.palette = [builder.size() for _ in range(palette)]
+    builder = Builder(rng, config, largest or 3 * config.size + 1, operations=operations or OPERATIONS, images=images)
+    builder.limit(palette)
     for _ in range(ATTEMPTS * length):
         if len(builder.program) == length:
             break
-        builder.full = False
         builder.instruction()
     table = rng.integers(0, 1 << 32, (config.tensors, DESCRIPTOR_WORDS), np.uint32)
     if builder.entries:
         table[:len(builder.entries)] = builder.entries
     program = [*builder.program, encode(Opcode.HALT)]
+    if fault and builder.program and config.program_words <= ENDLESS_MAX and rng.random() < ENDLESS:
+        program = [builder.program[i % len(builder.program)] for i in range(config.program_words)]
     for _ in range(fault):
-        if rng.random() < 0.6:
-            program[int(rng.integers(len(program)))] ^= 1 << int(rng.integers(64))
-        elif builder.entries:
-            word = int(rng.choice([0, 0, 1, 2, 4]))
-            table[int(rng.integers(len(builder.entries))), word] ^= np.uint32(1 << int(rng.integers(32)))
+        spoil(rng, config, program, table, len(builder.entries))
     memories: dict[str, NDArray[Any]] = {}
     for name in MEMORIES:
-        lanes = config.pitch(name) // config.lane_bytes(name)
-        shape = (config.words(name), lanes)
-        if name == "vec":
-            image = rng.integers(-32767, 32768, shape)
-            small = rng.random(shape) < 0.5
-            memories[name] = np.where(small, rng.integers(0, 12, shape), image).astype(np.int16)
-        else:
-            memories[name] = builder.mantissas(shape)
+        shape = (config.words(name), config.pitch(name) // config.lane_bytes(name))
+        memories[name] = vectors(rng, shape) if name == "vec" else mantissas(rng, shape)
     return Case(program=program, table=table, memories=memories,
                 seeds=rng.integers(0, 1 << 32, config.size, np.uint32), lr_shift=int(rng.integers(0, 12)))
+
+
+def spoil(rng: np.random.Generator, config: Config, program: list[int], table: NDArray[np.uint32],
+          tensors: int) -> None:
+    """Flip a bit of an instruction or of a tensor, exchange an operand, move a tensor near another or make it huge."""
+    where, kind = int(rng.integers(len(program))), rng.random()
+    if kind < 0.4 or not tensors:
+        program[where] ^= 1 << int(rng.integers(64))
+    elif kind < 0.65:
+        bits = int(rng.choice([8, 32]))  # the lower ones do less harm, which is harder to see
+        table[int(rng.integers(tensors)), int(rng.choice(SPOILED))] ^= np.uint32(1 << int(rng.integers(bits)))
+    elif kind < 0.7:  # the sizes agree, only their products are too large
+        most = [1 << int(rng.integers(1, bits + 1)) for bits in (16, 16, 8, 8)]
+        planes, cols, height, width = rng.integers(most).tolist()
+        entry = table[int(rng.integers(tensors))]
+        entry[1:4] = planes | cols << 16, int(entry[2]) & 7 | config.stride(cols) << 16, height | width << 8
+    elif kind < 0.85:
+        low, other = rng.choice(OPERAND_BITS, 2).tolist()
+        index = program[where] >> other & 0xFF if kind < 0.8 else int(rng.integers(tensors))
+        program[where] = program[where] & ~(0xFF << low) | index << low
+    else:
+        dst, near = (program[where] >> low & 0xFF for low in rng.choice(OPERAND_BITS, 2, replace=False).tolist())
+        if max(dst, near) < tensors:
+            table[dst, 0] = int(table[near, 0]) + int(rng.integers(8))
 
 
 def load(device: Device, case: Case) -> None:
@@ -194,7 +135,7 @@ def load(device: Device, case: Case) -> None:
 
 def small_config(size: int) -> Config:
     """A machine of ``size`` whose memories are so small that loading and comparing them is quick; few powers of two."""
-    words = 61 * size
+    words = 97 * size
     return Config(name=f"campaign_{size}x{size}", size=size, act_words=words, err_words=words - 1, wgt_words=words + 1,
                   mom_words=words, vec_words=8 * size + 3, program_words=50, tensors=45, classes=2 * size + 3)
 

@@ -6,8 +6,8 @@ from amaranth.hdl import Assert
 from click.testing import CliRunner
 
 from hw.top import to_verilog
-from shiftgrad.device import ABORT, ADDRESSES, START, DeviceError
-from shiftgrad.isa import LFSR_BASE, Flag, Memory, Opcode, Region, Status, encode
+from shiftgrad.device import ABORT, ADDRESSES, START, DeviceError, GoldenDevice
+from shiftgrad.isa import LFSR_BASE, PRODUCTS, VECTORS, Flag, Memory, Opcode, Region, Status, encode
 from sim import campaign
 from sim.build import build
 from sim.device import VerilatorDevice
@@ -128,18 +128,38 @@ def test_stopped_in_mid_instruction(fresh, reset):
     assert stopped > 20
 
 
-@pytest.mark.parametrize("opcode", [Opcode.FWD, Opcode.BWD, Opcode.GRAD, Opcode.LOSS], ids=lambda opcode: opcode.name)
+@pytest.mark.parametrize("opcode", [*PRODUCTS, *VECTORS, Opcode.LOSS], ids=lambda opcode: opcode.name)
 def test_abort_in_every_part_of_an_instruction(fresh, opcode):
-    seed = next(s for s in range(200) if random_case(s, CONFIG, length=1, largest=9).program[0] & 0xFF == opcode)
+    seed = next(s for s in range(200) if len(one_case(s, opcode).program) == 2
+                and execute(GoldenDevice(CONFIG), one_case(s, opcode)) == [Status.HALTED])
     print("seed", seed)
-    case = random_case(seed, CONFIG, length=1, largest=9)
-    ended = False
-    for cycles in range(0, 600, 7):
+    case = one_case(seed, opcode)
+    ended, cycles = False, 0
+    while not ended and cycles < 20_000:
         ended = not interrupt(fresh, case, cycles, reset=False)
-        if ended:
-            break
+        cycles += 7 + cycles // 20
     assert ended
     assert execute(fresh, case) == [Status.HALTED]
+
+
+def one_case(seed, opcode):
+    """A program of one instruction."""
+    return random_case(seed, CONFIG, length=1, largest=9, operations=(opcode,))
+
+
+def test_an_abort_of_an_idle_machine_keeps_the_results(fresh):
+    for seed in range(200):
+        execute(fresh, random_case(seed, CONFIG, length=1, largest=9))
+        if fresh.golden.saturated and fresh.golden.loss and fresh.golden.correct:
+            break
+    print("seed", seed)
+    names = ("LOSS", "CORRECT", "SAMPLES", "SATURATED", "STATUS", "PC", "RETIRED")
+    then = [fresh.read_register(name) for name in names]
+    assert all(then[:4]), "wanted something to keep"
+    for bits in (ABORT, START | ABORT):
+        fresh.simulation.write(ADDRESSES["CTRL"], [bits])
+        fresh.simulation.tick(100)
+        assert [fresh.read_register(name) for name in names] == then
 
 
 def start(device, seed=5):
@@ -151,6 +171,27 @@ def start(device, seed=5):
     device.simulation.tick(700)
     assert device.simulation.busy
     return case
+
+
+def test_a_learning_rate_is_that_of_the_whole_instruction(fresh):
+    """LR_SHIFT written at any time while a GRAD runs counts from the next instruction."""
+    seed = next(s for s in range(200) if random_case(s, CONFIG, length=1, largest=9).program[0] & 0xFF == Opcode.GRAD)
+    print("seed", seed)
+    case = random_case(seed, CONFIG, length=1, largest=9)
+    case.lr_shift = 3
+    assert execute(fresh, case) == [Status.HALTED]
+    for cycles in (20, 60, 90, 120):
+        load(fresh, case)
+        fresh.simulation.write(ADDRESSES["START_PC"], [0])
+        fresh.simulation.write(ADDRESSES["CTRL"], [START])
+        fresh.simulation.tick(cycles)
+        assert fresh.simulation.busy and not fresh.simulation.retired
+        fresh.simulation.write(ADDRESSES["LR_SHIFT"], [63])
+        while fresh.simulation.busy:
+            fresh.simulation.tick()
+        assert fresh.golden.run(0) == Status.HALTED
+        for name in ("wgt", "mom", "vec"):
+            np.testing.assert_array_equal(fresh.state.memory(name), fresh.golden.memories[name], f"{name}, {cycles}")
 
 
 WINDOWS = [region.address for region in Region if region != Region.REGISTERS] + [LFSR_BASE]
@@ -191,7 +232,12 @@ def test_start_is_refused_while_busy(fresh):
     retired = fresh.simulation.retired
     fresh.simulation.run(10_000)
     assert fresh.simulation.retired == retired + 1, "it goes on where it was"
-    fresh.simulation.write(ADDRESSES["CTRL"], [ABORT])
+
+
+@pytest.mark.parametrize("bits", [ABORT, START | ABORT])
+def test_abort_wins_over_start(fresh, bits):
+    start(fresh)
+    fresh.simulation.write(ADDRESSES["CTRL"], [bits])
     fresh.simulation.tick(200)
     assert fresh.status() == (False, Status.ABORTED)
     with pytest.raises(DeviceError):
@@ -210,8 +256,8 @@ def test_every_busy_cycle_is_counted_once_in_each_group(fresh):
         fresh.simulation.tick()
         busy += 1
     counts = fresh.counters()
-    phases = sum(counts[f"{name}_CYCLES"] for name in ("FWD", "BWD", "GRAD", "OTHER"))
-    parts = sum(counts[f"{name}_CYCLES"] for name in ("FEED", "RANGE", "DRAIN", "TAIL", "SETUP", "LOSS"))
+    phases = sum(counts[f"{name}_CYCLES"] for name in ("FWD", "BWD", "GRAD", "VECTOR", "OTHER"))
+    parts = sum(counts[f"{name}_CYCLES"] for name in ("FEED", "STREAM", "RANGE", "DRAIN", "TAIL", "SETUP", "LOSS"))
     assert phases == parts
     assert 0 <= phases - busy <= 4, "the write of CTRL takes a few cycles of the program"
 

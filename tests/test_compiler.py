@@ -258,7 +258,7 @@ def test_the_board_fits_mnist() -> None:
     (mlp(8, (), 10), {"classes": 9}, {}, "layer fc1: sim_8x8 classifies at most 9 classes, got 10 units"),
     (mlp(8, (70000,), 10), {}, {}, "layer fc1: units must be at most 65535, got 70000"),
     (mlp(65536, (), 10), {}, {}, "layer fc1: inputs must be at most 65535, got 65536"),
-    (mlp(133145, (), 10), {}, {}, "layer fc1: a sum of 133145 int8 products could overflow 32 bits: at most 133144"),
+    (mlp(131072, (), 10), {}, {}, "layer fc1: a sum of 131072 int8 products could overflow 32 bits: at most 131071"),
     (mlp(8, (), 10), {}, {"batch": 0}, "batch must be an integer from 1 to 65535, got 0"),
     (mlp(8, (), 10), {}, {"batch": 65536}, "batch must be an integer from 1 to 65535, got 65536"),
     (mlp(8, (), 10), {}, {"lr_shift": 62}, "must be from 0 to 63, got 62 [+] 2"),

@@ -1,44 +1,53 @@
-"""Issuer, memories, feeders, array and drain together: the int32 product of every shape, in all three phases."""
+"""Issuer, memories, feeders, array and drain together: the int32 products of convolutions in all phases."""
+
+import random
 
 import numpy as np
 import pytest
 from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.sim import Simulator
 
+from golden import convolution
+from golden.convolution import Window
+from golden.numerics import with_scalar
 from hw.array import SystolicArray
 from hw.drain import DrainController
 from hw.feeder import Feeder
 from hw.issuer import Issuer
-from hw.memory import READ_LATENCY, SkewedMemory
+from hw.memory import SkewedMemory
+from hw.post import PostProcessor
+from tests.products import PHASES, Product, random_product
 
-ACC_DELAY = 1 + READ_LATENCY
+ACC_DELAY = PostProcessor.ACC_DELAY
+NEVER = 2**40  # no sum is this
+DEPTH = 1 << 13
 
 
 class Datapath(Elaboratable):
-    """Two operand memories feeding the array; ``ones`` replaces operand a."""
+    """Two operand memories feeding the array, as the core has them."""
 
-    def __init__(self, size: int, depth: int) -> None:
+    def __init__(self, size: int) -> None:
         self.size = size
-        self.memories = [SkewedMemory(lanes=size, depth=depth, width=8) for _ in range(2)]
+        self.memories = [SkewedMemory(lanes=size, depth=DEPTH, width=8) for _ in range(2)]
         self.issuer = Issuer(size=size)
         self.feeders = [Feeder(size=size, rows=True), Feeder(size=size, rows=False)]
         self.array = SystolicArray(size=size)
         self.drain = DrainController(size=size, delay=Feeder.latency + self.array.drain_delay - ACC_DELAY)
+        self.last = Signal()
 
     def elaborate(self, _platform):
         m = Module()
-        issuer, (a, b), (feed_a, feed_b) = self.issuer, self.memories, self.feeders
-        m.submodules += [issuer, a, b, feed_a, feed_b, self.array, self.drain]
+        issuer, drain, (a, b), (feed_a, feed_b) = self.issuer, self.drain, self.memories, self.feeders
+        m.submodules += [issuer, a, b, feed_a, feed_b, self.array, drain]
         m.d.comb += [
             a.r_en.eq(issuer.read), a.r_addr.eq(issuer.a_addr), b.r_en.eq(issuer.read), b.r_addr.eq(issuer.b_addr),
-            feed_a.slot.eq(issuer.slot), feed_b.slot.eq(issuer.slot),
-            feed_a.rotated.eq(issuer.a_rotated), feed_b.rotated.eq(issuer.b_rotated),
+            feed_a.slot.eq(issuer.slot), feed_b.slot.eq(issuer.slot), feed_a.pad.eq(issuer.pad),
+            feed_a.rotated.eq(~issuer.loops.grad), feed_b.rotated.eq(issuer.loops.b_rotated),
             feed_a.banks.eq(a.r_data), feed_b.banks.eq(b.r_data),
             self.array.a.eq(feed_a.lanes), self.array.first.eq(feed_a.first), self.array.b.eq(feed_b.lanes),
-            self.drain.start.eq(issuer.start), self.drain.rows.eq(issuer.rows), self.drain.cols.eq(issuer.cols),
-            self.drain.boundary.eq(issuer.boundary),
+            drain.row.eq(issuer.row), drain.boundary.eq(issuer.boundary), drain.last.eq(issuer.closing & self.last),
         ]
-        shift = self.drain.shift
+        shift = drain.shift
         for _ in range(ACC_DELAY):
             delayed = Signal(self.size)
             m.d.sync += delayed.eq(shift)
@@ -47,88 +56,136 @@ class Datapath(Elaboratable):
         return m
 
 
-async def store(ctx, memory, base, matrix, size):
-    """Write a matrix with junk in its padding lanes; the skewed write port takes lane n's value n cycles later."""
-    rows, cols = matrix.shape
-    stride = -(-cols // size)
-    padded = np.full((rows, stride * size), 99)
-    padded[:, :cols] = matrix
-    words = padded.reshape(-1, size)
-    for step in range(len(words) + size):
-        ctx.set(memory.w_en, step < len(words))
-        ctx.set(memory.w_addr, base + min(step, len(words) - 1))
-        for lane in range(size):
-            word = step - lane
-            ctx.set(memory.w_data[lane], int(words[word, lane]) if 0 <= word < len(words) else 0)
+def words(matrix, images):
+    """A matrix as memory words, with junk in the lanes beyond its columns."""
+    padded = np.full((images.rows, images.stride * images.lanes), 99)
+    padded[:, :images.cols] = matrix
+    return padded.reshape(-1, images.lanes)
+
+
+async def store(ctx, memory, base, values):
+    """Through the skewed write port: lane n's value n cycles later."""
+    size = memory.lanes
+    for step in range(len(values) + size):
+        ctx.set(memory.w_en, step < len(values))
+        ctx.set(memory.w_addr, base + min(step, len(values) - 1))
+        column = [int(values[step - n, n]) if 0 <= step - n < len(values) else 0 for n in range(size)]
+        ctx.set(memory.w_data, column)
         await ctx.tick()
-    return stride
 
 
-def product(size, a, b, a_rotated, b_rotated, rows, cols, depth):
-    """Run one pass; returns the product gathered from the drain and the cycles the issuer was busy."""
-    dut = Datapath(size, 512)
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    result = np.full((rows, cols), 2**40)
-    seen = []
-
-    async def bench(ctx):
-        strides = [await store(ctx, memory, base, matrix, size)
-                   for memory, base, matrix in zip(dut.memories, (3, 5), (a, b), strict=True)]
-        stride = -(-cols // size)
-        settings = {"a_base": 3, "b_base": 5, "a_stride": strides[0], "b_stride": strides[1], "a_rotated": a_rotated,
-                    "b_rotated": b_rotated, "rows": rows, "cols": cols, "depth": depth}
-        for name, value in settings.items():
-            ctx.set(getattr(dut.issuer, name), int(value))
-        ctx.set(dut.drain.stride, stride)
-        ctx.set(dut.issuer.start, 1)
+async def run_pass(ctx, dut, product, result):
+    """All parts of a pass, their slots T cycles apart; fills ``result`` [words, T] from the drain; cycles busy."""
+    waiting, parts, done_in = [], product.parities, None
+    cycles = start_in = 0
+    while done_in != 0:
+        if ctx.get(dut.issuer.closing):  # the first slot of a pass follows its start by 1 + DELAY
+            start_in = max(1, dut.size - Issuer.DELAY - 1)
+        start_in -= 1
+        if parts and start_in == -1:
+            odd = parts.pop(0)
+            ctx.set(dut.issuer.loops, product.loops(odd))
+            ctx.set(dut.issuer.start, 1)
+            ctx.set(dut.last, not parts)
+        cycles += ctx.get(dut.issuer.busy)
+        if ctx.get(dut.drain.token):
+            waiting += [[ACC_DELAY + n, ctx.get(dut.drain.offset), n] for n in range(ctx.get(dut.drain.lanes))]
+        for item in waiting:
+            if item[0] == 0:
+                assert result[item[1], item[2]] == NEVER, "an element comes twice"
+                result[item[1], item[2]] = ctx.get(dut.array.acc[item[2]])
+            item[0] -= 1
+        waiting = [item for item in waiting if item[0] >= 0]
+        done_in = ACC_DELAY + dut.size if ctx.get(dut.drain.done) else done_in and done_in - 1
         await ctx.tick()
         ctx.set(dut.issuer.start, 0)
-        pending, cycles, after_done = [], 0, None
-        while after_done != 0:
-            cycles += ctx.get(dut.issuer.busy)
-            if ctx.get(dut.drain.token):
-                seen.append(ctx.get(dut.drain.offset))
-                row, tile = divmod(seen[-1], stride)
-                for lane in range(ctx.get(dut.drain.lanes)):
-                    pending.append([ACC_DELAY + lane, row, tile * size + lane, lane])
-            for item in pending:
-                if item[0] == 0:
-                    result[item[1], item[2]] = ctx.get(dut.array.acc[item[3]])
-                item[0] -= 1
-            if after_done is not None:
-                after_done -= 1
-            if ctx.get(dut.drain.done):
-                after_done = ACC_DELAY + size + 1
-            await ctx.tick()
-        cycles_seen.append(cycles)
+    assert not waiting and not parts
+    return cycles
 
-    cycles_seen: list[int] = []
-    simulator.add_testbench(bench)
+
+def golden(product, x, y, weights):
+    """The product's sums, and its operands a and b."""
+    pixels = y.reshape(-1, product.cout)
+    if product.phase == "forward":
+        return convolution.forward(x, weights, product.window), x, weights
+    if product.phase == "backward":
+        return convolution.backward(y, weights, product.window, product.shape), y, weights
+    if product.phase == "gradient":
+        return convolution.gradient(x, pixels, product.window), x, pixels
+    return pixels.sum(axis=0, keepdims=True), x, pixels
+
+
+def operands(rng, product):
+    """Random x, y and weights with extreme values among them."""
+    window = product.window
+    sizes = ((product.planes, *product.shape, product.cin), (product.planes, *window.output(*product.shape),
+             product.cout), (window.height * window.width * product.cin, product.cout))
+    return [rng.choice([-128, -127, 127, *rng.integers(-127, 128, 30)], size).astype(np.int8) for size in sizes]
+
+
+async def check(ctx, dut, product, seed, scalar=None):
+    """Run ``product``; every element comes once, in the tiles' cycles."""
+    x, y, weights = operands(np.random.default_rng(seed), product)
+    wanted, a, b = golden(product, x if scalar is None else with_scalar(x, scalar, 0), y, weights)
+    a = x if scalar is not None else a
+    dst, *images = product.images
+    for memory, image, values in zip(dut.memories, images, (a, b), strict=True):
+        await store(ctx, memory, image.base, words(values.reshape(-1, image.cols), image))
+    for name, value in (("ones", product.phase == "ones"), ("add", scalar is not None), ("scalar", scalar or 0)):
+        ctx.set(getattr(dut.feeders[0], name), value)
+    await ctx.tick()
+    result = np.full((dst.rows * dst.stride, dst.lanes), NEVER)
+    taken = await run_pass(ctx, dut, product, result)
+    got = result.reshape(dst.rows, -1)
+    np.testing.assert_array_equal(got[:, :dst.cols], wanted, err_msg=f"{product} seed {seed}")
+    assert (got[:, dst.cols:] == NEVER).all()
+    closing = 1 + Issuer.DELAY  # cycles a part is busy after its last slot was made
+    assert taken == sum(len(list(product.slots(odd))) + closing for odd in product.parities)
+
+
+def simulate(size, bench):
+    dut = Datapath(size)
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+
+    async def run(ctx):
+        await bench(ctx, dut)
+
+    simulator.add_testbench(run)
     simulator.run()
-    assert len(seen) == rows * -(-cols // size) == len(set(seen))
-    return result, cycles_seen[0]
 
 
-PHASES = {"forward": (True, False), "backward": (True, True), "gradient": (False, False)}
+def corners(phase, size):
+    """Dense; the largest kernel on a small image; both steps; steps with pixels that see no tap."""
+    yield Product(phase, size, 1, (1, 1), 1, 1, Window(), (0, 3, 5))
+    yield Product(phase, size, size + 1, (1, 1), size + 1, size + 2, Window(), (0, 3, 5))
+    yield Product(phase, size, 1, (2, 3), 2, 3, Window(7, 4, 1, 1, 6, 3), (0, 3, 5))
+    yield Product(phase, size, 2, (5, 4), size + 1, 3, Window(3, 3, 2, 2, 1, 1), (0, 3, 5))
+    yield Product(phase, size, 1, (4, 6), 2, size + 1, Window(1, 1, 2, 2), (0, 3, 5))
+    yield Product(phase, size, 2, (3, 4), 3, 2, Window(2, 5, 1, 2, 0, 2), (0, 3, 5))
 
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("size", [4, 8, 12])
 def test_products(phase, size):
-    a_rotated, b_rotated = PHASES[phase]
     seed = 1000 + size
-    rng = np.random.default_rng(seed)
-    print(f"seed {seed}")
-    shapes = [(1, 1, 1), (size, size, size), (size + 1, size - 1, 2 * size + 1), (3, 2 * size + 1, 2)]
-    shapes += [tuple(int(x) for x in rng.integers(1, 2 * size + 3, 3)) for _ in range(2)]
-    for rows, cols, depth in shapes:
-        a = rng.integers(-127, 128, (rows, depth))
-        b = rng.integers(-127, 128, (depth, cols))
-        a.flat[0], b.flat[0] = -127, 127
-        result, cycles = product(size, a if a_rotated else a.T, b.T if b_rotated else b, a_rotated, b_rotated,
-                                 rows, cols, depth)
-        np.testing.assert_array_equal(result, a @ b, err_msg=f"{phase} {rows}x{cols}x{depth}")
-        tiles = -(-rows // size) * -(-cols // size)
-        period = -(-depth // size) * size if a_rotated or b_rotated else max(depth, size)
-        assert cycles == tiles * period + 1, "a tile takes its period, the pass one closing slot"
+    print("seed", seed)
+    rng = random.Random(seed)
+    cases = [*corners(phase, size), *(random_product(rng, phase, size, cycles=150) for _ in range(2))]
+
+    async def bench(ctx, dut):
+        for product in cases:
+            await check(ctx, dut, product, seed)
+
+    simulate(size, bench)
+
+
+@pytest.mark.parametrize("phase", ["forward", "gradient"])
+def test_an_added_scalar_leaves_the_padding_zero(phase):
+    product = Product(phase, 4, 2, (3, 4), 5, 3, Window(3, 3, 1, 2, 1, 1), (0, 3, 5))
+
+    async def bench(ctx, dut):
+        for scalar in (-127, -1, 0, 5, 127):
+            await check(ctx, dut, product, 7, scalar)
+
+    simulate(4, bench)

@@ -1,4 +1,4 @@
-"""hw.exponents against golden.numerics."""
+"""hw.exponents against golden.numerics, for what every operation feeds it."""
 
 import random
 
@@ -6,23 +6,25 @@ from amaranth.sim import Simulator
 
 from golden import numerics
 from hw.exponents import ExponentUnit
-from shiftgrad.isa import HISTORY
+from shiftgrad.isa import HISTORY, SUM_BITS_MAX
 
 SEED = 31
-INPUTS = ("grad", "ones", "e_a", "e_b", "e_c", "e_dst", "depth", "rate", "delayed", "measured", "zero", "log2",
-          "freeze")
+INPUTS = ("grad", "e_x", "e_y", "e_add", "e_dst", "most", "rate", "delayed", "measured", "zero", "log2", "freeze")
 EDGES = (-60, -59, -1, 0, 1, 59, 60)
 
 
 def random_inputs(rng):
+    """Inputs, and the exponent, count and history of the tensor that is scaled."""
     def exponent():
         return rng.choice([rng.choice(EDGES), rng.randint(-20, 5), rng.randint(-60, 60)])
 
     values = {name: rng.randint(0, 1) for name in ("grad", "delayed", "zero", "freeze")}
-    values |= {name: exponent() for name in ("e_a", "e_b", "e_c", "e_dst")}
-    values["ones"] = values["grad"] & rng.randint(0, 1)
-    power = 1 << rng.randint(0, 15)
-    values["depth"] = rng.choice([1, 65535, power, power + 1, max(power - 1, 1), rng.randint(1, 65535)])
+    values |= {name: exponent() for name in ("e_x", "e_y", "e_add", "e_dst")}
+    values["e_x"] = rng.choice([0, values["e_x"], values["e_x"]])  # of ones
+    values["most"] = 16 - rng.choice([0, 16, 17, SUM_BITS_MAX, rng.randint(0, SUM_BITS_MAX)])
+    if rng.random() < 0.3:  # the guard shift is none, or as large as it may be
+        values["e_add"] = values["e_x"] + values["e_y"] + 3 - rng.choice([0, values["most"]]) + rng.randint(-1, 1)
+        values["e_add"] = max(-60, min(60, values["e_add"]))
     values["rate"] = rng.choice([0, 63, rng.randint(0, 63)])
     values["log2"] = 0 if values["zero"] else rng.randint(0, 31)
     values["measured"] = 1
@@ -31,10 +33,10 @@ def random_inputs(rng):
 
 
 def expected(values, exponent, count, history):
-    """What the golden machine computes for these inputs."""
-    e_a = 0 if values["ones"] else values["e_a"]
-    guard = numerics.guard_shift(e_a, values["e_b"], values["e_c"], values["depth"]) if values["grad"] else 0
-    e_v = e_a + values["e_b"] - guard
+    """What the golden machine computes for these inputs; and the new history."""
+    e_acc = values["e_x"] + values["e_y"]
+    g = numerics.guard_shift(e_acc, values["e_add"], values["most"]) if values["grad"] else 0
+    e_v = e_acc - g
     largest = 0 if values["zero"] else 1 << values["log2"]
     own = numerics.own_exponent(largest, e_v, exponent)
     used = history[:count] if values["delayed"] else []
@@ -43,9 +45,11 @@ def expected(values, exponent, count, history):
     pushed = largest and not values["freeze"]
     return {
         "need_range": int(not used),
+        "e_v": e_v,
         "e_t": e_t,
-        "guard": guard,
-        "align": max(-31, min(31, (values["e_c"] - 3 if values["grad"] else values["e_c"]) - e_v)),
+        "guard": max(g, 0),
+        "drop": max(-g, 0),
+        "align": max(-31, min(31, values["e_add"] - 3 * values["grad"] - e_v)),
         "shift": max(numerics.REQUANTISE_MIN, min(32, e_t - e_v)),
         "step": max(numerics.UPDATE_MIN, min(32, values["e_dst"] + values["rate"] - e_t)),
     }, numerics.push_history(kept, own) if pushed else kept
@@ -73,41 +77,49 @@ async def apply(ctx, dut, values, exponent, count, history):
 def test_against_golden():
     print("seed", SEED)
     rng = random.Random(SEED)
+    drops = set()
 
     async def bench(ctx, dut):
-        for _ in range(1200):
+        for _ in range(2000):
             inputs = random_inputs(rng)
             wanted, history = expected(*inputs)
             await apply(ctx, dut, *inputs)
-            got = {name: ctx.get(getattr(dut, name)) for name in wanted}
-            assert got == wanted, inputs
+            assert {name: ctx.get(getattr(dut, name)) for name in wanted} == wanted, inputs
             new = ctx.get(dut.new_scale)
             assert new.exponent == wanted["e_t"]
             assert list(new.history)[:new.count] == history, inputs
+            drops.add(wanted["drop"])
 
     simulate(bench)
+    assert drops == set(range(SUM_BITS_MAX - 16 + 1))
 
 
-def test_guard_leaves_room_for_every_depth():
-    """ceil(log2 K) at each power of two and its neighbours."""
+def test_guard_at_every_most():
+    """The momentum far below the gradient, at its last bit, and above it."""
     async def bench(ctx, dut):
-        values = dict.fromkeys(INPUTS, 0) | {"grad": 1, "e_a": 60, "e_b": 60, "e_c": -60, "measured": 1}
-        for power in range(16):
-            for depth in {(1 << power) - 1, 1 << power, (1 << power) + 1} - {0}:
-                await apply(ctx, dut, values | {"depth": depth}, 0, 0, [0] * HISTORY)
-                guard = ctx.get(dut.guard)
-                assert guard == 16 - (depth - 1).bit_length()
-                assert depth * 127**2 << guard < 1 << 31
+        for most in range(16 - SUM_BITS_MAX, 17):
+            for e_add in (-60, 2 - most, 3 - most, 4 - most, 2, 3, 4, 60):
+                values = dict.fromkeys(INPUTS, 0) | {"grad": 1, "e_x": -30, "e_y": 30, "e_add": e_add, "most": most}
+                await apply(ctx, dut, values, 0, 0, [0] * HISTORY)
+                g = numerics.guard_shift(0, e_add, most)
+                assert (ctx.get(dut.guard), ctx.get(dut.drop), ctx.get(dut.e_v)) == (max(g, 0), max(-g, 0), -g)
+                assert g <= most and (g >= 0 or g == most)
 
     simulate(bench)
 
 
 def test_a_range_pass_is_wanted_without_history_only():
+    """Until it has run, the target stays as it was."""
     async def bench(ctx, dut):
+        await apply(ctx, dut, dict.fromkeys(INPUTS, 0) | {"measured": 1, "log2": 20}, 0, 0, [0] * HISTORY)
+        before = ctx.get(dut.e_t)
         for delayed in (0, 1):
             for count in range(HISTORY + 1):
-                values = dict.fromkeys(INPUTS, 0) | {"depth": 1, "delayed": delayed}
+                values = dict.fromkeys(INPUTS, 0) | {"delayed": delayed}
                 await apply(ctx, dut, values, 0, count, [5] * HISTORY)
-                assert ctx.get(dut.need_range) == (not delayed or count == 0)
+                wanted = not delayed or count == 0
+                assert ctx.get(dut.need_range) == wanted
+                assert ctx.get(dut.e_t) == (before if wanted else 5)
+        assert before == 13
 
     simulate(bench)

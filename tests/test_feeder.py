@@ -1,14 +1,57 @@
-"""hw.feeder: rotation, gating and the skew of lanes, against the definition."""
+"""hw.feeder: rotation, gating, padding, the added scalar and the skew of lanes, against the definition."""
 
 import random
 
+import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
+from golden.numerics import with_scalar
 from hw.feeder import Feeder
 from hw.memory import READ_LATENCY
 
 SEED = 55
+CYCLES = 110
+
+
+def stimulus(rng, size):
+    """Slots, padding and the memory lanes of every cycle."""
+    slots = [{"valid": int(rng.random() < 0.8), "first": int(rng.random() < 0.2), "index": t % size,
+              "rows": rng.randint(1, size), "cols": rng.randint(1, size)} for t in range(CYCLES)]
+    pads = [int(rng.random() < 0.25) for _ in range(CYCLES)]
+    banks = [[rng.choice([-128, -127, 127, rng.randint(-128, 127)]) for _ in range(size)] for _ in range(CYCLES)]
+    return slots, pads, banks
+
+
+def bank_value(setting, pads, banks, cycle, bank):
+    """Bank ``bank`` in ``cycle``: padding stays zero, all else takes the scalar."""
+    asked = cycle - READ_LATENCY - bank
+    if asked >= 0 and pads[asked]:
+        return 0
+    value = banks[cycle][bank]
+    return int(with_scalar(np.array(value), setting["scalar"], 0)) if setting["add"] else value
+
+
+def lane_value(setting, rows, stimulus, t, lane):
+    """Operand of lane ``lane`` for the slot of cycle ``t``."""
+    slots, pads, banks = stimulus
+    slot = slots[t]
+    if lane >= slot["rows" if rows else "cols"] or (rows and not slot["valid"]):
+        return 0
+    if setting["ones"]:
+        return 1
+    bank = slot["index"] if setting["rotated"] else lane
+    return bank_value(setting, pads, banks, t + READ_LATENCY + lane, bank)
+
+
+def settings(rng, rows):
+    """Rotated or not; operand a with scalars at and beyond their limits, or ones."""
+    for rotated in (0, 1):
+        plain = {"rotated": rotated, "ones": 0, "add": 0, "scalar": rng.randint(-127, 127)}
+        yield plain
+        if rows:
+            yield from (plain | {"add": 1, "scalar": scalar} for scalar in (-127, -1, 0, 1, 127, rng.randint(-90, 90)))
+            yield plain | {"ones": 1, "add": rng.randint(0, 1)}
 
 
 @pytest.mark.parametrize("rows", [True, False], ids=["a", "b"])
@@ -18,32 +61,26 @@ def test_lanes(size, rows):
     print("seed", SEED)
     rng = random.Random(SEED)
     dut = Feeder(size=size, rows=rows)
-    latency = Feeder.latency
 
     async def bench(ctx):
-        for rotated in (0, 1):
-            for ones in (0, 1) if rows else (0,):
-                ctx.set(dut.rotated, rotated)
-                ctx.set(dut.ones, ones)
-                cycles = 120
-                slots = [{"valid": int(rng.random() < 0.8), "first": int(rng.random() < 0.2), "index": t % size,
-                          "rows": rng.randint(1, size), "cols": rng.randint(1, size)} for t in range(cycles)]
-                banks = [[rng.randint(-128, 127) for _ in range(size)] for _ in range(cycles)]
-                for cycle in range(cycles):
-                    ctx.set(dut.slot, slots[cycle])
-                    for n in range(size):
-                        ctx.set(dut.banks[n], banks[cycle][n])
-                    await ctx.tick()
-                    for lane in range(size):
-                        t = cycle + 1 - latency - lane  # the slot this lane shows after the edge
-                        if t < 0:
-                            continue
-                        slot = slots[t]
-                        inside = lane < (slot["rows"] if rows else slot["cols"]) and (slot["valid"] or not rows)
-                        value = banks[t + READ_LATENCY + lane][slot["index"] if rotated else lane]
-                        wanted = (1 if ones else value) if inside else 0
-                        assert ctx.get(dut.lanes[lane]) == wanted, (rotated, ones, cycle, lane)
-                        assert ctx.get(dut.first) >> lane & 1 == slot["first"]
+        for setting in settings(rng, rows):
+            for name, value in setting.items():
+                ctx.set(getattr(dut, name), value)
+            slots, pads, banks = given = stimulus(rng, size)
+            pads = pads if rows else [0] * CYCLES
+            for cycle in range(CYCLES):
+                ctx.set(dut.slot, slots[cycle])
+                ctx.set(dut.pad, given[1][cycle])
+                ctx.set(dut.banks, banks[cycle])
+                await ctx.tick()
+                lanes, first = ctx.get(dut.lanes), ctx.get(dut.first)
+                for lane in range(size):
+                    t = cycle + 1 - Feeder.latency - lane  # the slot this lane shows after the edge
+                    if t < size:  # what came before is of the setting before
+                        continue
+                    wanted = lane_value(setting, rows, (slots, pads, banks), t, lane)
+                    assert lanes[lane] == wanted, (setting, cycle, lane)
+                    assert first >> lane & 1 == slots[t]["first"]
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)

@@ -30,7 +30,7 @@ class Bench:
         self.state = xorshift_step(self.state)
         return np.array([int(self.state) >> 8])
 
-    def expect(self, ctl, keep, acc, op2, w):
+    def expect(self, ctl, keep, acc, op2, w, gate):
         """Golden (|v|, q, clipped, w_new) of one row; None for what nobody writes."""
         acc, op2, w = (np.array([x], np.int64) for x in (acc, op2, w))
         draws = (self.draw(), self.draw()) if ctl["grad"] and not ctl["range_pass"] else None
@@ -40,7 +40,7 @@ class Bench:
             v = numerics.forward_value(acc, 0, bias=op2, e_bias=ctl["align"], relu=ctl["relu"])
         else:
             v = numerics.forward_value(acc, 0, relu=ctl["relu"])
-        v = numerics.backward_value(v, op2 if ctl["mask"] else None)
+        v = numerics.backward_value(v, np.array([gate]) if ctl["mask"] else None)
         if not keep:
             return 0, 0, 0, 0
         q, clipped = numerics.requantise(v, ctl["shift"], draws and draws[0])
@@ -57,10 +57,11 @@ class Bench:
         self.amax = self.saturated = 0
 
     async def rows(self, ctl, rows):
-        """Present ``rows`` (None is a gap; else keep, acc, op2, w) one a cycle and check each answer in its cycle."""
+        """Present ``rows`` (None: a gap; else keep, acc, op2, w[, gate]) one a cycle, check each answer in its cycle"""
         ctx, dut, rng = self.ctx, self.dut, self.rng
         ctx.set(dut.ctl, ctl)
         await ctx.tick().repeat(Lane.CTL_SETUP)
+        rows = [row and (*row[:4], row[4] if len(row) > 4 else rng.getrandbits(1)) for row in rows]
         answers = [row and self.expect(ctl, *row) for row in rows]
         seen = [(self.amax, self.saturated)]
         for answer in answers:
@@ -82,11 +83,12 @@ class Bench:
             included = min(len(rows), max(0, cycle - Lane.AMAX_LATENCY + 1))
             assert seen[included][0] <= ctx.get(dut.amax) <= self.amax
             assert ctx.get(dut.saturated) == seen[included][1]
-            keep, acc, op2, _ = row(0) or (rng.getrandbits(1), rng.choice(INT32), rng.choice(OP16), 0)
+            keep, acc, op2, _, gate = row(0) or (rng.getrandbits(1), rng.choice(INT32), rng.choice(OP16), 0, 1)
             ctx.set(dut.valid, row(0) is not None)
             ctx.set(dut.keep, keep)
             ctx.set(dut.acc, acc if row(0) else 0)
             ctx.set(dut.op2, op2)
+            ctx.set(dut.gate, gate)
             ctx.set(dut.w, (row(Lane.W_DELAY) or (0, 0, 0, rng.choice(OP16)))[3])
             await ctx.tick()
         assert ctx.get(dut.amax) == self.amax
@@ -144,7 +146,8 @@ def test_forward_and_backward(gaps):
             await b.rows(control(add=1, align=align, shift=rng.randint(-7, 32)), forward_rows(rng, 10, gaps))
         for shift in range(-7, 33):
             await b.clear()
-            kind = rng.choice([{"relu": 1}, {"mask": 1}, {}, {"add": 1, "relu": 1, "align": rng.randint(-20, 20)}])
+            added = {"add": 1, "align": rng.randint(-20, 20)}
+            kind = rng.choice([{"relu": 1}, {"mask": 1}, {}, {"relu": 1, **added}, {"mask": 1, **added}])
             await b.rows(control(shift=shift, guard=rng.randrange(17), **kind), forward_rows(rng, 10, gaps))
 
     simulate(bench)
@@ -190,6 +193,20 @@ def test_most_negative_value():
         assert b.ctx.get(b.dut.amax) == 0
         await b.rows(control(relu=1, shift=24), [(1, INT32[0], 0, 0)])
         assert b.ctx.get(b.dut.amax) == 0
+
+    simulate(bench)
+
+
+def test_gate_masks_a_sum():
+    """Both the second operand and the mask count, and the gate counts for nothing without ``mask``."""
+    async def bench(b):
+        rows = [(1, 100, op2, 0, gate) for op2 in (-7, 0, 7) for gate in (0, 1)]
+        await b.rows(control(mask=1, add=1), rows)
+        await b.clear()
+        await b.rows(control(mask=1, add=1), [row for row in rows if not row[4]])
+        assert b.ctx.get(b.dut.amax) == 0
+        await b.rows(control(add=1), [row for row in rows if not row[4]])
+        assert b.ctx.get(b.dut.amax) == 107
 
     simulate(bench)
 

@@ -339,7 +339,8 @@ class Slow:
 
     def nearest(self, index: int, v: list[list[int]], e_v: int, delayed: bool) -> None:
         s = self.exponent(index, v, e_v, delayed) - e_v
-        self.q[index] = [[self.clip(self.scaled(x, s, Fraction(1, 2))) for x in row] for row in v]
+        fixed = [[self.scaled(x, s - 24, Fraction(0)) for x in row] for row in v]
+        self.q[index] = [[self.clip(round(Fraction(x, 2**24))) for x in row] for row in fixed]
 
     def fwd(self, dst: int, x: int, w: int, bias: int, relu: bool, delayed: bool) -> None:
         e_v = self.e[x] + self.e[w]

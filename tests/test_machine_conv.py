@@ -69,6 +69,7 @@ class Slow(test_machine.Slow):
     def __init__(self, bench: Images) -> None:
         super().__init__(bench)
         self.forms, self.kinds, self.saturated = bench.forms, bench.kinds, 0
+        self.macs = dict.fromkeys(bench.machine.counters, 0)
         self.history = {i: list(bench.machine.tensor(i).history[::-1]) for i in range(bench.count)}
 
     def requantised(self, dst: int, v: Matrix, e_v: int, flags: int) -> None:
@@ -76,7 +77,7 @@ class Slow(test_machine.Slow):
         s = self.exponent(dst, v, e_v, bool(flags & Flag.DELAYED)) - e_v
         if flags & Flag.FREEZE:
             self.history[dst] = history
-        exact = [[math.floor(x * 2.0**-s + 0.5) for x in row] for row in v]  # float64 is exact: int32, a power of two
+        exact = [[round(x * 2.0**-s) for x in row] for row in v]  # float64 is exact: int32, a power of two
         self.q[dst] = [[self.clip(x) for x in row] for row in exact]
         self.saturated = sum(abs(x) > 127 for row in exact for x in row)
 
@@ -97,6 +98,7 @@ class Slow(test_machine.Slow):
              d: int | None = None) -> None:
         e_v = self.e[a] + self.e[b]
         v = slow_products.slow_forward(self.shifted(a, d), self.q[b], self.forms[a][:3], window)
+        self.macs["FWD_MACS"] = len(v) * len(v[0]) * len(self.q[b])
         if c is not None:
             bias = self.q[c][0] * (len(v[0]) if len(self.q[c][0]) == 1 else 1)
             v = [[self.clip32(x + self.aligned(y, self.e[c] - e_v)) for x, y in zip(row, bias, strict=True)]
@@ -106,6 +108,7 @@ class Slow(test_machine.Slow):
     def bwd(self, window: Window, flags: int, dst: int, a: int, b: int, c: int | None = None) -> None:
         shape, channels = self.forms[dst][:3], self.forms[dst][3]
         v = slow_products.slow_backward(self.q[a], self.q[b], shape, window, channels)
+        self.macs["BWD_MACS"] = shape[0] * slow_products.slow_macs(shape[1:], window) * channels * self.forms[a][3]
         self.requantised(dst, self.masked(v, c), self.e[a] + self.e[b], flags)
 
     def grad(self, window: Window, flags: int, n: int, dst: int, b: int, c: int, a: int | None = None,
@@ -113,6 +116,7 @@ class Slow(test_machine.Slow):
         g = (slow_products.slow_gradient(self.shifted(a, d), self.q[b], self.forms[a][:3], window) if a is not None
              else [[sum(column) for column in zip(*self.q[b], strict=True)]])
         e_g = self.e[b] + (self.e[a] if a is not None else 0)
+        self.macs["GRAD_MACS"] = len(g) * len(g[0]) * len(self.q[b])
         self.stepped(flags, n, dst, c, g, e_g, 16 - math.ceil(math.log2(len(self.q[b]))))
 
     def stepped(self, flags: int, n: int, dst: int, c: int, g: Matrix, e_g: int, most: int) -> None:
@@ -201,6 +205,8 @@ def check(bench: Images, word: int, expected: Callable[[Slow], None], written: s
         for name, array in machine.memories.items():
             assert np.array_equal(array[outside[name]], before[name][outside[name]])
         assert machine.lfsr.tolist() == slow.lfsr and machine.saturated == slow.saturated
+        assert machine.counters == slow.macs
+        machine.counters = dict.fromkeys(machine.counters, 0)
         values = {t.id: machine.values(t).copy() for t in tensors}
         for name, array in machine.memories.items():
             values |= {t.id: before[name][t.base:t.end].reshape(t.rows, -1)[:, :t.cols] for t in tensors

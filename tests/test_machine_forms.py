@@ -240,6 +240,18 @@ def test_a_dense_layer_with_a_step_is_a_dense_layer(bench: Bench) -> None:
         bench.describe(w, step_y=0, step_x=0)
 
 
+@pytest.mark.parametrize(("taps", "channels", "good"), [
+    (3, 43690, True), (4, 32767, True), (4, 32768, False), (7, 18725, False),
+])
+def test_backward_sums_fit_32_bits(taps: int, channels: int, good: bool) -> None:
+    """Taps times channels out: 131,071 terms of 2^14 fit, one more may not."""
+    window = Window(height=taps)
+    dst = Tensor(0, ERR, 0, 1, 1, taps, 1, 1, Window(), 0, 0, ())
+    a = Tensor(1, ERR, 0, 1, 1, 1, 1, channels, Window(), 0, 0, ())
+    b = Tensor(2, WGT, 0, 1, 1, taps, 1, channels, window, 0, 0, ())
+    assert fit(Opcode.BWD, {"dst": dst, "a": a, "b": b}, 10) is good
+
+
 @pytest.mark.parametrize(("rows", "cols", "good"), [
     (1 << 15, 1 << 8, True), (65535, 256, True), (65535, 257, False), (1 << 15, 512, True), ((1 << 15) + 1, 512, False),
     (1, 65535, True), (300, 32769, False), (256, 65535, True), (257, 65535, False),

@@ -32,8 +32,9 @@ def numbers(rng, width, count):
     return [x for x in corners if low <= x <= high] + wide
 
 
-@pytest.mark.parametrize(("kind", "narrow"), [(Lane.SCALE, 0), (Lane.STEP, 0), (Lane.STEP, 1)])
-def test_scale(kind, narrow):
+@pytest.mark.parametrize(("kind", "narrow", "even"), [(Lane.SCALE, 0, 0), (Lane.SCALE, 0, 1), (Lane.STEP, 0, 0),
+                                                      (Lane.STEP, 1, 0)])
+def test_scale(kind, narrow, even):
     print("seed", SEED)
     rng = random.Random(SEED)
     dut = Scale(**kind)
@@ -41,12 +42,15 @@ def test_scale(kind, narrow):
 
     async def bench(ctx):
         ctx.set(dut.narrow, narrow)
+        ctx.set(dut.even, even)
         for s in range(dut.least, 33):
             ctx.set(dut.s, s)
             await ctx.tick().repeat(2)
             x = numbers(rng, dut.width, 20)
-            r = [rng.choice([HALF, HALF, 0, TOP, rng.randint(0, TOP)]) for _ in x]
-            rounded = numerics.stochastic(np.array(x), s, np.array(r), least=dut.least)
+            x += [(2 * k + 1 << s) >> 1 for k in (-3, -2, -1, 0, 1, 2) if 0 < s < dut.width - 3]  # ties
+            r = [HALF if even else rng.choice([HALF, HALF, 0, TOP, rng.randint(0, TOP)]) for _ in x]
+            rounded = (numerics.nearest(np.array(x), s) if even
+                       else numerics.stochastic(np.array(x), s, np.array(r), least=dut.least))
             wanted = numerics.saturate(rounded, bound)
             got = []
             for cycle in range(len(x) + dut.latency):
@@ -58,13 +62,6 @@ def test_scale(kind, narrow):
             np.testing.assert_array_equal(got, np.stack([wanted, wanted != rounded], 1), err_msg=f"s = {s}")
 
     simulate(dut, bench)
-
-
-def test_half_is_nearest_ties_up():
-    """The rounding word 2^23 is the contract's round to nearest."""
-    x = np.array([-3, -2, -1, 0, 1, 2, 3, 181, -181])
-    for s in range(-7, 33):
-        np.testing.assert_array_equal(numerics.stochastic(x, s, np.full(x.shape, HALF)), numerics.nearest(x, s))
 
 
 SHIFTERS = [

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hw.boards.ecp5_pll import pll_settings
+from hw.boards.floorplan import BlockRams
 from hw.uart import uart_divisor
 from shiftgrad.config import get_config
 
@@ -28,6 +29,7 @@ class Board:
     uart : resource with pins ``rx`` and ``tx``, seen from the FPGA
     leds : LED numbers of busy and error
     drive_high : (resource, pin) the board wants at 1
+    block_rams : of its device, when the banks of the lanes are to have fixed places
     """
 
     name: str
@@ -40,6 +42,7 @@ class Board:
     uart: str = "uart"
     leds: tuple[int, int] = (0, 1)
     drive_high: tuple[tuple[str, str], ...] = ()
+    block_rams: BlockRams | None = None
 
     def __post_init__(self) -> None:
         get_config(self.config)

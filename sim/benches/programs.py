@@ -5,7 +5,7 @@ from __future__ import annotations
 from shiftgrad.device import ADDRESSES, START
 from shiftgrad.isa import LFSR_BASE, Region, Status
 from sim.benches.tb import TB, crossed
-from sim.campaign import random_case
+from sim.programs import random_case
 
 LARGEST = 9  # two tiles and a bit
 

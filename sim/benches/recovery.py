@@ -8,7 +8,7 @@ from cocotb.triggers import ClockCycles
 from golden.machine import GoldenMachine
 from shiftgrad.isa import LFSR_BASE, Region, Status
 from sim.benches.tb import TB, crossed
-from sim.campaign import Case, random_case
+from sim.programs import Case, random_case
 
 
 def long_case(tb: TB) -> Case:

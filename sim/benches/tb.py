@@ -21,7 +21,7 @@ from shiftgrad.config import MEMORIES, Config
 from shiftgrad.device import ABORT, ADDRESSES, START
 from shiftgrad.isa import DESCRIPTOR_WORDS, LFSR_BASE, Region, Status
 from sim.benches.runner import CONFIG_VARIABLE
-from sim.campaign import Case
+from sim.programs import Case
 
 __all__ = ["TB", "crossed"]
 

@@ -1,0 +1,54 @@
+"""Where the block RAMs of a machine go: every lane's banks together, the lanes side by side across the device."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = ["LFE5U_85F", "BlockRams", "place_banks"]
+
+BANK = re.compile(r"(?:.*\.)?(?P<memory>\w+)\.bank(?P<lane>\d+)\.[\d.]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockRams:
+    """The block RAM sites of a device: ``columns`` x ``rows``, as nextpnr numbers its grid.
+
+    Block RAM i of a row, counted from the left, is number i modulo ``group`` of its group.
+    """
+
+    columns: tuple[int, ...]
+    rows: tuple[int, ...]
+    group: int = 4
+
+    def site(self, column: int, row: int) -> str:
+        """Name of the site in the ``column``-th column and the ``row``-th row."""
+        return f"X{self.columns[column]}/Y{self.rows[row]}/EBR{column % self.group}"
+
+
+# a group is 9 tiles wide; the clock spine lies between the left 28 and the right 24
+LFE5U_85F = BlockRams(
+    columns=tuple(start + offset for start in (*range(4, 59, 9), *range(69, 115, 9)) for offset in (0, 2, 4, 6)),
+    rows=(46, 70, 22, 82),  # those in the middle first
+)
+
+
+def place_banks(cells: Iterable[str], device: BlockRams) -> dict[str, str]:
+    """Sites for the block RAM cells that are banks of a lane; other cells and banks beyond a lane's share have none.
+
+    Lane n of T gets the n-th of T equal strips of the device. Left to themselves, placers strew a lane's banks over the
+    whole device, and the lane's logic after them.
+    """
+    banks: dict[int, list[tuple[str, str]]] = {}
+    for cell in cells:
+        if found := BANK.fullmatch(cell):
+            banks.setdefault(int(found["lane"]), []).append((found["memory"], cell))
+    total, size = len(device.columns), max(banks, default=0) + 1
+    sites: dict[str, str] = {}
+    for lane, found_banks in banks.items():
+        strip = range(total * lane // size, total * (lane + 1) // size)
+        free = [device.site(column, row) for row in range(len(device.rows)) for column in strip]
+        large_first = sorted(found_banks, key=lambda bank: (-sum(bank[0] == other for other, _ in found_banks), bank))
+        sites |= {cell: site for (_, cell), site in zip(large_first, free, strict=False)}
+    return sites

@@ -1,0 +1,158 @@
+"""One lane of the vector unit: product, sum, maximum; and the sum over all lanes."""
+
+from amaranth.hdl import Array, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.scale import register
+
+__all__ = ["TotalScan", "VectorControl", "VectorLane"]
+
+
+class VectorControl(data.Struct):
+    """What a pass computes; one of the first six is set.
+
+    Members
+    -------
+    add : unsigned(1)       ADD, ADDB: a * factor + term; op2 is b with ``pair``
+    total : unsigned(1)     SUM: of b * factor, or of b * a with ``pair``; ``term`` must be 0
+    average : unsigned(1)   AVG: sum of a * factor over an image, ``term`` added once
+    spread : unsigned(1)    AVGB: a * factor + term at every pixel
+    largest : unsigned(1)   MAX: maximum of a 2 x 2 window; ``term`` must be 0
+    route : unsigned(1)     MAXB: a at the first maximum of b's window, 0 elsewhere; ``term`` must be 0
+    pair : unsigned(1)      operand b of ADD and ADDB, a of SUM
+    mask : unsigned(1)      MAXB: only where b > 0
+    factor : signed(16)     what a is multiplied with: a scalar, or 1
+    term : signed(32)       added to the product; -2^30 to 2^30 - 1
+    drop : unsigned(5)      SUM: arithmetic right shift of the total, which must then fit int32
+    """
+
+    add: 1
+    total: 1
+    average: 1
+    spread: 1
+    largest: 1
+    route: 1
+    pair: 1
+    mask: 1
+    factor: signed(16)
+    term: signed(32)
+    drop: 5
+
+
+class VectorLane(wiring.Component):
+    """Multiplies and sums words, or keeps the first maximum of four; a word enters every cycle.
+
+    Cycles count from the word's ``x``, or the last ``x`` of a window.
+
+    Members
+    -------
+    control : In(VectorControl)    static
+    x : In(signed(8))              first stream
+    y : In(signed(8))              second: with ``x`` for SUM; for MAXB TAKE_DELAY after the window's last ``x``
+    begin, index : In              in cycle RANK_DELAY: first of a window; place in it
+    take : In(1)                   in cycle TAKE_DELAY, MAXB: the window is complete
+    emit : In(2)                   in cycle EMIT_DELAY, MAXB: place in the window ``sum`` is wanted for
+    first, use : In(1)             in cycle TAKE_DELAY: start a sum, at ``term``; the word belongs to it
+    sum : Out(signed(SUM_BITS))    in cycle LATENCY (AVG, SUM: of the last word); in MAXB EMIT_DELAY + 1 after its ``x``
+    """
+
+    SUM_BITS = 40  # 2^24 products of two int8
+    RANK_DELAY = 1
+    TAKE_DELAY = 2
+    EMIT_DELAY = 6  # after its own x, so that the four of a window follow the window's last
+    LATENCY = 3
+
+    control: In(VectorControl)
+    x: In(signed(8))
+    y: In(signed(8))
+    begin: In(1)
+    index: In(2)
+    take: In(1)
+    emit: In(2)
+    first: In(1)
+    use: In(1)
+    sum: Out(signed(SUM_BITS))
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        control = self.control
+
+        # stage 1: operands at rest; stage 2: product
+        x = register(m, self.x, "x_in")
+        z = register(m, Mux(control.total & control.pair, self.y, control.factor), "z_in")
+        product = register(m, x * z, "product")
+
+        # stage 2: the maximum so far, its place; stage 3: that of a window, while the next one is looked at
+        best, place = Signal(signed(8), reset_less=True), Signal(2, reset_less=True)
+        with m.If(self.begin | (x > best)):
+            m.d.sync += [best.eq(x), place.eq(self.index)]
+        error, chosen = Signal(signed(8), reset_less=True), Signal(3, reset_less=True)
+        with m.If(self.take):
+            blocked = control.mask & (best <= 0)
+            m.d.sync += [error.eq(self.y), chosen[:2].eq(place), chosen[2].eq(blocked)]
+
+        # stage 3: sum
+        pooled, added = Signal(signed(8)), Signal(signed(24))
+        m.d.comb += [
+            pooled.eq(Mux(control.largest, best, Mux(chosen == self.emit, error, 0))),
+            added.eq(Mux(control.largest | control.route, pooled, Mux(self.use, product, 0))),
+        ]
+        m.d.sync += self.sum.eq(Mux(self.first, control.term, self.sum) + added)
+        return m
+
+
+class TotalScan(wiring.Component):
+    """Adds up the lanes' sums, one a cycle, then shifts right one bit a cycle.
+
+    Parameters
+    ----------
+    lanes : T
+
+    Members
+    -------
+    start : In(1)              scan: lane n's sum is read n cycles later. Not before ``done``
+    sums : In(ArrayLayout)     signed(SUM_BITS) of each lane
+    drop : In(5)               arithmetic right shift of the total; static
+    total : Out(signed(32))    with ``done`` and until the next ``start``; modulo 2^32
+    done : Out(1)              for a cycle, T + 1 + drop cycles after ``start``
+    """
+
+    def __init__(self, *, lanes: int) -> None:
+        self.lanes = lanes
+        super().__init__({
+            "start": In(1),
+            "sums": In(data.ArrayLayout(signed(VectorLane.SUM_BITS), lanes)),
+            "drop": In(5),
+            "total": Out(signed(32)),
+            "done": Out(1),
+        })
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        index = Signal(range(self.lanes))
+        scanning, merge, shifting = Signal(), Signal(), Signal()
+        picked = Signal(signed(VectorLane.SUM_BITS), reset_less=True)
+        total = Signal(signed(VectorLane.SUM_BITS + 4), reset_less=True)
+        left = Signal(5, reset_less=True)
+        last = index == self.lanes - 1
+
+        with m.If(self.start | scanning):
+            m.d.sync += [index.eq(Mux(last, 0, index + 1)), scanning.eq(~last)]
+        m.d.sync += [
+            picked.eq(Array(self.sums[n] for n in range(self.lanes))[index]),
+            merge.eq(self.start | scanning),
+        ]
+        with m.If(self.start):
+            m.d.sync += [total.eq(0), left.eq(self.drop)]
+        with m.If(merge):
+            m.d.sync += [total.eq(total + picked), shifting.eq(~scanning)]
+        with m.Elif(shifting):
+            m.d.sync += [left.eq(left - 1), shifting.eq(left != 0)]
+            with m.If(left != 0):
+                m.d.sync += total.eq(total >> 1)
+        m.d.comb += [
+            self.total.eq(total[:32].as_signed()),
+            self.done.eq(shifting & ~merge & (left == 0)),
+        ]
+        return m

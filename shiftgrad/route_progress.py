@@ -1,0 +1,60 @@
+"""How far a run of nextpnr is, from the lines it prints."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable
+
+__all__ = ["RouteProgress"]
+
+MILESTONE = re.compile(r"Info: (Packing|Running|Placed|Routing|Routed|Generating|Max frequency)")
+SPREADING = re.compile(r"Info: iter=(\d+) steplen")
+REFINE = re.compile(r"Info:\s+at iteration #(\d+): temp")
+ROUTE = re.compile(r"Info:\s+iter=(\d+) wires=\d+ overused=(\d+)")
+# shares of the time at which the parts begin, measured on the 8 x 8 machine
+SPREAD, SPREAD_END, ROUTED = 0.05, 0.40, 0.97
+REFINE_END, REFINEMENTS = 0.60, 20
+SPREADINGS = 550  # about as many iterations as the placer needs
+
+
+class RouteProgress:
+    """Turns log lines into a few lines with a percentage and the time left.
+
+    Parameters
+    ----------
+    interval : seconds between lines, milestones apart
+    clock : gives the time in seconds
+    """
+
+    def __init__(self, *, interval: float = 15.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._interval, self._clock = interval, clock
+        self._began = self._spoke = clock()
+        self._share, self._detail, self._most_overused = 0.0, "", 0
+
+    def feed(self, line: str) -> str | None:
+        """What to say about ``line``, if anything."""
+        if found := SPREADING.match(line):
+            part = min(1.0, int(found[1]) / SPREADINGS)
+            self._at(SPREAD + (SPREAD_END - SPREAD) * part, f"placement {found[1]}")
+        elif found := REFINE.match(line):
+            part = min(1.0, int(found[1]) / REFINEMENTS)
+            self._at(SPREAD_END + (REFINE_END - SPREAD_END) * part, f"refinement {found[1]}")
+        elif found := ROUTE.match(line):
+            overused = int(found[2])
+            self._most_overused = max(self._most_overused, overused)
+            part = 1 - math.log1p(overused) / max(1.0, math.log1p(self._most_overused))
+            self._at(REFINE_END + (ROUTED - REFINE_END) * part, f"routing {found[1]}, {overused} wires used twice")
+        elif MILESTONE.match(line):
+            return line.removeprefix("Info:").strip()
+        else:
+            return None
+        if self._clock() - self._spoke < self._interval:
+            return None
+        self._spoke = self._clock()
+        left = (self._spoke - self._began) * (1 - self._share) / self._share
+        return f"{100 * self._share:3.0f} %, about {left / 60:.0f} min left ({self._detail})"
+
+    def _at(self, share: float, detail: str) -> None:
+        self._share, self._detail = max(self._share, min(share, ROUTED)), detail

@@ -1,0 +1,32 @@
+"""Places of block RAMs."""
+
+import pytest
+
+from hw.boards.floorplan import LFE5U_85F, BlockRams, place_banks
+
+DEVICE = BlockRams(columns=(4, 6, 8, 10, 13, 15), rows=(46, 22))
+
+
+def test_the_device_has_208_block_rams() -> None:
+    sites = {LFE5U_85F.site(column, row) for column in range(52) for row in range(4)}
+    assert len(sites) == 208
+    assert {"X4/Y22/EBR0", "X64/Y46/EBR3", "X69/Y70/EBR0", "X120/Y82/EBR3"} <= sites
+
+
+def test_lanes_have_strips_and_large_memories_the_first_row() -> None:
+    cells = [f"machine.core.{memory}.bank{lane}.{part}.0" for lane in range(2)
+             for memory, parts in (("act", 1), ("wgt", 3)) for part in range(parts)]
+    sites = place_banks([*cells, "machine.core.table.word0.0.0", "program.0.0"], DEVICE)
+    assert sites == {
+        **{f"machine.core.wgt.bank0.{part}.0": f"X{4 + 2 * part}/Y46/EBR{part}" for part in range(3)},
+        "machine.core.act.bank0.0.0": "X4/Y22/EBR0",
+        "machine.core.wgt.bank1.0.0": "X10/Y46/EBR3", "machine.core.wgt.bank1.1.0": "X13/Y46/EBR0",
+        "machine.core.wgt.bank1.2.0": "X15/Y46/EBR1", "machine.core.act.bank1.0.0": "X10/Y22/EBR3",
+    }
+
+
+@pytest.mark.parametrize("banks", [0, 7])
+def test_banks_that_do_not_fit_have_no_place(banks: int) -> None:
+    cells = [f"core.wgt.bank{lane}.{part}.0" for lane in range(2) for part in range(banks)]
+    sites = place_banks(cells, DEVICE)
+    assert len(sites) == len(set(sites.values())) == 2 * min(banks, 6)

@@ -1,0 +1,37 @@
+"""Progress of nextpnr, on lines of its log."""
+
+from shiftgrad.route_progress import RouteProgress
+
+LOG = (
+    ("Info: Packing constants..", "Packing constants.."),
+    ("Info: iter=0 steplen=1.1 a=31.8 penalty=[0.00, 0.00, 0.00, 0.00]", "  5 %, about 10 min left (placement 0)"),
+    ("Info: iter=600 steplen=1.1 a=31.8 penalty=[0.00, 0.00, 0.00, 0.00]", " 40 %, about 1 min left (placement 600)"),
+    ("Info: Running simulated annealing placer for refinement.", "Running simulated annealing placer for refinement."),
+    ("Info:   at iteration #10: temp = 0.000000, timing cost = 720, wirelen = 293942",
+     " 50 %, about 1 min left (refinement 10)"),
+    ("Info:     iter=1 wires=539206 overused=41604 overuse=50843 archfail=NA",
+     " 60 %, about 1 min left (routing 1, 41604 wires used twice)"),
+    ("Info:     iter=2 wires=539206 overused=50000 overuse=50843 archfail=NA",
+     " 60 %, about 1 min left (routing 2, 50000 wires used twice)"),
+    ("Info:     iter=9 wires=539206 overused=0 overuse=0 archfail=0",
+     " 97 %, about 0 min left (routing 9, 0 wires used twice)"),
+    ("Info: something else", None),
+)
+
+
+def test_a_run() -> None:
+    now = [0.0]
+    progress = RouteProgress(interval=15.0, clock=lambda: now[0])
+    for line, wanted in LOG:
+        now[0] += 10.0 if wanted is None or "left" not in wanted else 20.0
+        assert progress.feed(line) == wanted
+
+
+def test_lines_come_at_intervals() -> None:
+    now = [0.0]
+    progress = RouteProgress(interval=15.0, clock=lambda: now[0])
+    spoken = 0
+    for iteration in range(90):
+        now[0] += 1.0
+        spoken += progress.feed(f"Info: iter={iteration} steplen=1.0 a=1.0") is not None
+    assert spoken == 90 // 15
