@@ -61,7 +61,7 @@ def test_shares_are_those_of_the_rule() -> None:
     v = np.array([[180, 182, 1, 0, -1, -180, 2, -2, 3, 0]], np.int64)  # 182 is above 2^7.5, so a step is 2
     assert machine._scale(0, tensor, v, 0) == 1
     entry = machine.entries[tensor.id]
-    assert (entry.exponent, entry.saturated, entry.lost) == (1, 0.0, 1 / 8)  # -1 / 2 + 1 / 2 is 0, 1 / 2 + 1 / 2 is 1
+    assert (entry.exponent, entry.saturated, entry.lost) == (1, 0.0, 2 / 8)  # ties to even: 1 / 2 and -1 / 2 become 0
     machine._scale(0, tensor, np.array([[1000, 1400, 0, 3]], np.int64), 0)
     assert machine.entries[tensor.id].saturated == 1 / 4 and machine.entries[tensor.id].lost == 1 / 3
 
