@@ -32,7 +32,7 @@ class ExponentUnit(wiring.Component):
     grad : In(1)               gradient: a guard shift, 7 c is added
     e_x, e_y : In              their sum is the exponent of the accumulators
     e_add, e_dst : In          exponents of what is added (c; b of ADD and ADDB) and of dst
-    most : In(signed 6)        largest guard shift: 16 - ceil(log2 terms); may come MOST_DELAY cycles after the others
+    most : In(signed 6)        largest guard shift: 16 - ceil(log2 terms)
     rate : In(7)               learning-rate shift n
     scale : In                 exponent and history of the tensor being requantised
     delayed : In(1)            use the history when there is one
@@ -51,9 +51,8 @@ class ExponentUnit(wiring.Component):
     """
 
     LATENCY = 14
-    MOST_DELAY = 2
     RANGE_LATENCY = 8
-    STORE_LATENCY = 6
+    STORE_LATENCY = 5
 
     grad: In(1)
     e_x: In(signed(8))
