@@ -86,7 +86,8 @@ class LossUnit(wiring.Component):
         top, m = Module(), Module()
         top.submodules.rows = ResetInserter(self.abort)(m)
         m.submodules.scan = scan = LogitScan(lanes=self.lanes, classes=self.classes, read_latency=self.read_latency)
-        m.submodules.exp = exp = Exp2()
+        # a reset would come between the block RAMs and what follows them, and there is nothing to forget
+        top.submodules.exp = exp = Exp2()
         m.submodules.reciprocal = reciprocal = Reciprocal()
         m.submodules.errors = errors = ErrorStream(lanes=self.lanes, classes=self.classes)
         m.d.comb += [
@@ -103,7 +104,7 @@ class LossUnit(wiring.Component):
 
         row = Signal(_ROW)
         take, counted = Signal(), Signal()
-        write, read = self._buffer(m)
+        write, read = self._buffer(top)
         self._sum(m, scan, exp, write, row, take)
         m.d.comb += [
             take.eq(row.pending & (reciprocal.step == Reciprocal.latency) & ~errors.active),
