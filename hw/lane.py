@@ -1,6 +1,6 @@
 """The post-processing lane of one array column: from an int32 accumulator to a mantissa and an updated weight."""
 
-from amaranth.hdl import Assert, Cat, Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Assert, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -223,26 +223,22 @@ class Lane(wiring.Component):
         return m
 
     def measure(self, m: Module, v: Value, valid: Value) -> None:
-        """Largest magnitude, 3 stages and one a byte after ``v`` and ``valid``: the highest byte is compared first."""
+        """Largest magnitude, at most 7 stages after ``v`` and ``valid``.
+
+        Every other cycle the larger of two rows is compared, and in the next one perhaps taken.
+        """
         folded = register(m, Mux(valid, v ^ v[-1].replicate(32), 0), "folded")
-        magnitude = register(m, (folded + register(m, valid & v[-1], "sign"))[:32], "magnitude")
-        above, ties = Const(0), Const(1)  # the row's higher bytes are above the largest, or equal to its
-        found = []
-        for stage, low in enumerate((24, 16, 8, 0)):
-            byte = delay(m, magnitude[low:low + 8], stage, f"byte{low}_")
-            best, larger = Signal(8, name=f"best{low}"), Signal(name=f"larger{low}")
-            m.d.comb += larger.eq(above | (ties & (byte > best)))
-            with m.If(self.clear):
-                m.d.sync += best.eq(0)
-            with m.Elif(larger):
-                m.d.sync += best.eq(byte)
-            above, ties = register(m, larger, f"above{low}"), register(m, ties & (byte == best), f"ties{low}")
-            for wait in range(3 - stage):
-                later = Signal(8, name=f"best{low}_{wait}")
-                m.d.sync += later.eq(Mux(self.clear, 0, best))
-                best = later
-            found.insert(0, best)
-        m.d.sync += self.amax.eq(Mux(self.clear, 0, Cat(found)))
+        row = register(m, (folded + register(m, valid & v[-1], "sign"))[:32], "magnitude")
+        before = register(m, row, "before")
+        later = register(m, row > before, "later")
+        pair = register(m, Mux(later, before, register(m, before, "earlier")), "pair")
+        turn = Signal()
+        m.d.sync += turn.eq(~turn)
+        larger, candidate = register(m, pair > self.amax, "larger"), register(m, pair, "candidate")
+        with m.If(self.clear):
+            m.d.sync += self.amax.eq(0)
+        with m.Elif(turn & larger):
+            m.d.sync += self.amax.eq(candidate)
 
     def update(self, m: Module, step: Value, wide: Value, keep: Value) -> None:
         """Subtract and saturate; ``keep`` comes with the difference's saturated value."""

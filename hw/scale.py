@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigne
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["FRACTION", "ZERO_SHIFT", "Saturate", "Scale", "Shifter", "symmetric"]
+__all__ = ["FRACTION", "ZERO_SHIFT", "Saturate", "Scale", "Shifter", "greater", "symmetric"]
 
 FRACTION = 24  # fraction bits of the fixed-point value that is rounded, and bits of a random word
 ZERO_SHIFT = 32  # shifts from here up give zero
@@ -31,6 +31,15 @@ def at_least(n: Value, bound: int) -> Value:
     for bit in range(len(n)):
         result = n[bit] & result if bound >> bit & 1 else n[bit] | result
     return result if bound < 1 << len(n) else Const(0)
+
+
+def greater(x: Value, y: Value) -> Value:
+    """Unsigned ``x > y`` in three levels of lookup tables for a byte; a carry chain takes longer to enter and to leave."""
+    pairs = [((x[i:i + 2] > y[i:i + 2]), x[i:i + 2] == y[i:i + 2]) for i in range(0, len(x), 2)]
+    result = Const(0)
+    for above, same in pairs:
+        result = above | (same & result)
+    return result
 
 
 class Shifter(wiring.Component):
