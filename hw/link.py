@@ -67,6 +67,8 @@ class LinkTarget(Component):
             payload.addr.eq(done), payload.en.eq(1), result_in.addr.eq(done), result_in.data.eq(self.bus.r_data),
         ]
 
+        reply, last = Signal(32, reset_less=True), Signal()  # the next word to send; this access is the last one
+        m.d.sync += [reply.eq(result.data), last.eq(done + 1 == parser.count)]
         part, words, shift, left = Signal(3), Signal(range(MAX_WORDS + 1)), Signal(32), Signal(3)
         crc = Signal(16)
         m.d.comb += [result.addr.eq(words), result.en.eq(1), tx.i.payload.eq(shift)]
@@ -95,7 +97,7 @@ class LinkTarget(Component):
                         m.d.sync += status.eq(ReplyStatus.BUS_ERROR)
                     with m.Else():
                         m.d.sync += [done.eq(done + 1), address.eq(address + 4)]
-                    with m.If(self.bus.error | (done + 1 == parser.count)):
+                    with m.If(self.bus.error | last):
                         m.d.comb += parser.take.eq(1)
                         m.next = "PART"
             with m.State("PART"):  # sync, header, words, CRC
@@ -106,7 +108,7 @@ class LinkTarget(Component):
                 with m.Elif(part == 1):
                     m.d.sync += [shift.eq(Cat(sequence, command, status, done)), left.eq(3), crc.eq(CRC_INIT)]
                 with m.Elif((part == 2) & (command != Command.WRITE) & (words != done)):
-                    m.d.sync += [shift.eq(result.data), left.eq(4), words.eq(words + 1), part.eq(2)]
+                    m.d.sync += [shift.eq(reply), left.eq(4), words.eq(words + 1), part.eq(2)]
                 with m.Elif(part <= 3):
                     m.d.sync += [shift.eq(Cat(crc[8:], crc[:8])), left.eq(2), part.eq(4)]
                 with m.Else():

@@ -62,8 +62,11 @@ class FrameParser(Component):
         position = Signal(range(4 * MAX_WORDS))
         quiet = Signal(range(self.timeout))
         pause, fail = Signal(), Signal()
-        m.d.comb += [pause.eq(quiet == self.timeout - 1), fail.eq(self.byte_error | pause)]
-        m.d.sync += quiet.eq(Mux(self.byte_valid | pause, 0, quiet + 1))
+        m.d.comb += fail.eq(self.byte_error | pause)
+        m.d.sync += [
+            quiet.eq(Mux(self.byte_valid | pause, 0, quiet + 1)),
+            pause.eq((quiet == self.timeout - 2) & ~self.byte_valid & ~pause),
+        ]
         m.d.sync += self.w_en.eq(0)
         with m.If(self.byte_valid):
             m.d.sync += [crc.eq(crc_next(crc, self.byte)), position.eq(position + 1)]

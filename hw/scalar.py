@@ -1,6 +1,6 @@
 """A scalar brought to another exponent, one bit a cycle: there are a few an instruction."""
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,7 +17,7 @@ class ScalarUnit(wiring.Component):
     d : In(signed 6)         -31 to 31
     y : Out(signed 31)       valid while ``busy`` is low, until the next ``start``
     small : Out(signed 8)    ``y`` saturated to +-127; likewise
-    busy : Out(1)            from the cycle after ``start``, for abs(d) + 1 cycles
+    busy : Out(1)            from the cycle after ``start``, for abs(d) + 2 cycles
     """
 
     start: In(1)
@@ -31,27 +31,23 @@ class ScalarUnit(wiring.Component):
         m = Module()
         left = Signal(signed(6))
         over = Signal()  # it will not fit; ``y`` has the right sign
+        settled, outside = Signal(), Signal()
+        down, last = left[-1], left == -1
+        sign = self.y[-1]
+        m.d.sync += outside.eq((self.y[7:] != sign.replicate(24)) | (self.y[:8] == 0x80))
         with m.If(self.start):
-            m.d.sync += [self.y.eq(self.value), left.eq(self.d), over.eq(0), self.busy.eq(1)]
+            m.d.sync += [self.y.eq(self.value), left.eq(self.d), over.eq(0), self.busy.eq(1), settled.eq(0)]
+        with m.Elif(self.busy & down):
+            m.d.sync += [left.eq(left + 1), self.y.eq((self.y >> 1) + (self.y[0] & last))]
+        with m.Elif(self.busy & (left != 0)):
+            m.d.sync += left.eq(left - 1)
+            with m.If(sign != self.y[-2]):
+                m.d.sync += over.eq(1)
+            with m.Elif(~over):
+                m.d.sync += self.y.eq(self.y << 1)
         with m.Elif(self.busy):
-            with m.If(left > 0):
-                m.d.sync += left.eq(left - 1)
-                with m.If(self.y[-1] != self.y[-2]):
-                    m.d.sync += over.eq(1)
-                with m.Elif(~over):
-                    m.d.sync += self.y.eq(self.y << 1)
-            with m.Elif(left < 0):
-                m.d.sync += [left.eq(left + 1), self.y.eq(self.y >> 1)]
-                with m.If(left == -1):
-                    m.d.sync += self.y.eq((self.y + 1) >> 1)
-            with m.Else():
-                m.d.sync += self.busy.eq(0)
-                with m.If(over):
-                    m.d.sync += self.y.eq(((1 << 30) - 1) ^ self.y[-1].replicate(31))
-        limit = 127
-        m.d.comb += self.small.eq(self.y)
-        with m.If(self.y > limit):
-            m.d.comb += self.small.eq(limit)
-        with m.If(self.y < -limit):
-            m.d.comb += self.small.eq(-limit)
+            m.d.sync += [settled.eq(1), self.busy.eq(~settled)]
+            with m.If(over):
+                m.d.sync += self.y.eq(((1 << 30) - 1) ^ sign.replicate(31))
+        m.d.comb += self.small.eq(Mux(outside, Mux(sign, -127, 127), self.y[:8].as_signed()))
         return m

@@ -14,7 +14,7 @@ __all__ = ["Cost", "cost_of", "tile_cycles"]
 # --- fitted to the RTL's counters -------------------------------------------------------------------
 SETUP = 29  # fetch, comparisons and exponents of an instruction
 OPERAND = 15  # more for each operand it checks
-SCALAR = 13  # more for each scalar it brings to another exponent
+SCALAR = 14  # more for each scalar it brings to another exponent
 LOOPS = 15  # loops of a product, or of each part of it
 PASS = (4, 44)  # fill and tail of a pass: 4 T + 44
 LOSS_ROW = 18  # a row of P = T stride logits: max(2 P, P + 18) cycles
