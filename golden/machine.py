@@ -237,9 +237,11 @@ class GoldenMachine(HostPort):
 
     def _write(self, tensor: Tensor, q: NDArray[Any]) -> None:
         """Store mantissas [rows, cols] and zeros in the lanes beyond the last column."""
-        words = self.memories[Memory(tensor.memory).name.lower()][tensor.base:tensor.end].reshape(tensor.rows, -1)
+        name = Memory(tensor.memory).name.lower()
+        words = self.memories[name][tensor.base:tensor.end].reshape(tensor.rows, -1)
         words[:, :tensor.cols] = q
         words[:, tensor.cols:] = 0
+        self.mark(name, tensor.base, tensor.end)
 
     def _count(self, name: str, macs: int) -> None:
         self.counters[name] = self.counters[name] + macs & (1 << 48) - 1

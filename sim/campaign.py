@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from shiftgrad.config import SIZES
 from shiftgrad.device import DeviceError
-from shiftgrad.isa import Status
+from shiftgrad.isa import Opcode, Status
 from sim.device import VerilatorDevice
 from sim.interrupt import interrupt
 from sim.model import SimulationError
@@ -56,7 +56,13 @@ class Campaign:
         reasons = ", ".join(f"{status.name} {self.reasons[status]}" for status in Status if status in self.reasons)
         return (f"{self.programs} programs, {self.device.compared_instructions:,} instructions compared, "
                 f"{self.device.mismatches} mismatches, {self.stopped} stopped on the way, "
-                f"{self.device.cycles:,} cycles; ended with {reasons or 'nothing'}")
+                f"{self.device.cycles:,} cycles; ended with {reasons or 'nothing'}; compared: {self._operations()}")
+
+    def _operations(self) -> str:
+        counted = self.device.opcodes
+        names = [opcode.name for opcode in Opcode if opcode.name in counted]
+        others = counted.total() - sum(counted[name] for name in names)
+        return ", ".join([*(f"{name} {counted[name]:,}" for name in names), *[f"none {others:,}"] * bool(others)])
 
 
 @click.command()

@@ -11,7 +11,8 @@ from golden.machine import GoldenMachine
 from shiftgrad.config import MEMORIES
 from shiftgrad.device import ABORT, ADDRESSES, START
 from shiftgrad.isa import Opcode, Status, decode
-from sim.device import Difference, MismatchError, VerilatorDevice
+from sim.compare import Difference, MismatchError
+from sim.device import VerilatorDevice
 from sim.machine import RESULTS
 from sim.programs import Case, load
 
@@ -77,6 +78,7 @@ def adopt(device: VerilatorDevice) -> None:
     assert golden
     for name in MEMORIES:
         golden.memories[name][:] = state.memory(name)
+        golden.mark(name, 0, device.config.words(name))
     for word, column in state.table.items():
         golden.table[:, word] = column
     golden.program[:] = state.program
