@@ -7,6 +7,7 @@ JOBS ?= 2
 CONFIG ?= sim_8x8
 BOARD ?= ulx3s_85f
 RUN ?= train --config $(CONFIG) --model mlp --dataset digits --device verilator --report build/run --save build/run/checkpoint.npz --resume-if-present
+CONVRUN ?= train --model fixup_resnet --dataset digits --device verilator --report build/convrun --save build/convrun/checkpoint.npz --resume-if-present
 BENCH ?= bench --out build/bench
 SIM ?=
 PYTEST ?=
@@ -14,7 +15,7 @@ PROGRAMS ?= 2000
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint verilog sim campaign experiments bitstream bench clean distclean
+.PHONY: help install run convrun test lint verilog sim campaign experiments bitstream bench clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +31,9 @@ install: $(INSTALLED)  ## the virtual environment with everything in it
 
 run: $(INSTALLED)  ## train a network on the simulated accelerator, every instruction compared with the golden machine
 	$(BIN)/shiftgrad $(RUN)
+
+convrun: $(INSTALLED)  ## long: the same for a Fixup ResNet of 3 blocks
+	$(BIN)/shiftgrad $(CONVRUN)
 
 test: $(INSTALLED)  ## all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST)

@@ -144,6 +144,8 @@ def main() -> None:
 @click.option("--batch", type=int, help="Samples a step.  [default: 16 for digits, 32 for the others]")
 @click.option("--epochs", type=int, help="Passes over the training data.  [default: 15, 8 for cifar10]")
 @click.option("--max-steps", type=click.IntRange(min=0), help="Stop after this many steps in all, then evaluate.")
+@click.option("--test-samples", type=click.IntRange(min=0), metavar="N",
+              help="Evaluate on the first N held-out samples only: on the simulated RTL they take long.")
 @click.option("--lr-shift", type=int, metavar="N",
               help="The learning rate starts at 2^-N.  [default: 4 for digits and cifar10, 3 for mnist and mnist14]")
 @click.option("--lr-drops", type=Numbers(float, "fractions"), metavar="F,F,...",
@@ -184,6 +186,8 @@ def train(as_json: bool, **options: Any) -> int:
       shiftgrad train --config sim_16x16 --hidden 64,32 --batch 4 --lr-shift 6 --scale current
       shiftgrad train --device serial:/dev/ttyUSB0 --config ulx3s_85f_8x8
       shiftgrad train --device verilator --max-steps 20 --json | jq .utilization
+      shiftgrad train --device verilator --config sim_8x8_large --dataset mnist --data-dir ~/mnist \\
+          --model fixup_resnet --depth 3 --width 16 --batch 8 --max-steps 30 --test-samples 64
     """
     from shiftgrad import session
 
@@ -219,6 +223,7 @@ def _how_to_resume(request: Any) -> str:
     words += ["--data-dir", str(request.data_dir)] if request.data_dir else []
     words += ["--device", request.device] if request.device != "golden" else []
     words += ["--max-steps", str(request.max_steps)] if request.max_steps is not None else []
+    words += ["--test-samples", str(request.test_samples)] if request.test_samples is not None else []
     return f"go on with: {shlex.join(words)}"
 
 

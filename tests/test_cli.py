@@ -70,6 +70,15 @@ def test_digits_on_the_golden_machine_reach_97_percent() -> None:
     assert found["accuracy"] >= 0.97
 
 
+def test_fewer_held_out_samples() -> None:
+    """They change what is measured and nothing of the training."""
+    some, full = (json.loads(shiftgrad(*SMALL, *given, "--json").stdout) for given in (("--test-samples", 7), ()))
+    assert (some["test_samples"], full["test_samples"]) == (7, 360)
+    assert some["accuracy"] * 7 == pytest.approx(round(some["accuracy"] * 7))
+    assert [e["train_loss"] for e in some["history"]] == [e["train_loss"] for e in full["history"]]
+    assert some["loss"] != full["loss"]
+
+
 def test_several_hidden_layers() -> None:
     for given in (("--hidden", "12,8"), ("--hidden", "12", "--hidden", "8")):
         found = json.loads(shiftgrad("train", *given, "--max-steps", 1, "--json").stdout)
