@@ -60,9 +60,8 @@ experiments: $(INSTALLED)  ## days: int8 beside float over batch sizes; MNIST=DI
 bitstream: $(INSTALLED)  ## bitstream and timing report for BOARD
 	$(BIN)/shiftgrad bitstream --board $(BOARD)
 
-bench: $(INSTALLED)  ## speed, utilisation and accuracy
+bench: $(INSTALLED)  ## utilisation by phase and layer, scaling and simulation speed, in build/bench/bench.md
 	$(BIN)/shiftgrad $(BENCH)
-	$(BIN)/shiftgrad $(BENCH) --network --config sim_8x8_large
 
 clean:  ## remove what builds made
 	rm -rf build

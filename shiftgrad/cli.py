@@ -361,37 +361,51 @@ def bitstream(board: str, out: Path | None, seeds: tuple[int, ...], best: bool, 
 
 
 @main.command()
-@config_option()
+@click.option("--part", "parts", multiple=True, metavar="PART",
+              help="products, network, scaling or speed; may be repeated.  [default: all of them]")
+@config_option(default=None)
 @click.option("--out", type=PATH, default=Path("build/bench"), show_default=True, metavar="DIR", help="Output folder.")
 @click.option("--device", default="verilator", show_default=True, metavar="DEVICE", help="As of train.")
 @click.option("--sizes", type=Numbers(int, "sizes"), default=(64, 128), metavar="N,N,...",
-              help="M, N and K of the single products.  [default: 64,128]")
-@click.option("--network", is_flag=True, help="Every instruction of a Fixup ResNet's training step instead (3 blocks "
-              "of 16, 32, 64 channels on 28 x 28, batch 8); needs a large machine.")
+              help="M and N of the single products.  [default: 64,128]")
+@click.option("--depths", type=Numbers(int, "depths"), default=(64, 128, 256), metavar="N,N,...",
+              help="K of the single products.  [default: 64,128,256]")
+@click.option("-v", "--verbose", is_flag=True, help="Say what is being measured, and figures as they come.")
 @json_option
-def bench(config: str, out: Path, device: str, sizes: tuple[int, ...], network: bool, as_json: bool) -> None:
-    """Measure utilisation on the RTL: single products by phase, and the 784-128-10 training step at batch 32.
+def bench(parts: tuple[str, ...], config: str | None, out: Path, verbose: bool, as_json: bool, **given: Any) -> None:
+    """Measure the machine on the RTL, by its own counters; bench.json, bench.md and charts go to DIR.
 
-    Cycles are the machine's own counters. The table and bench.json (network.json) go to DIR.
+    \b
+    products   single products by phase and size, and the step of 784-128-10 at batch 32 with both scale modes
+    network    every instruction of a Fixup ResNet's step: 3 blocks of 16, 32, 64 channels on 28 x 28, batch 8
+    scaling    that step, batch 4, on arrays of 4 x 4, 8 x 8 and 16 x 16
+    speed      cycles a second of the simulation at 12 x 12, and the golden machine beside the simulated one
+
+    --config chooses another machine for products, network, or the simulation's speed. Parts that are not measured
+    again stay in the files.
 
     \b
     Examples:
-      shiftgrad bench --config sim_16x16
-      shiftgrad bench --network --config sim_8x8_large
+      shiftgrad bench
+      shiftgrad bench --part products --config sim_16x16 --sizes 64 --depths 256,512 -v
+      shiftgrad bench --part network --config sim_16x16_large --out build/bench16
     """
     from shiftgrad import bench as benches
-    from shiftgrad import bench_network
-    from shiftgrad.config import get_config
 
+    if wrong := [name for name in parts if name not in benches.PARTS]:
+        raise click.BadParameter(f"no part {wrong[0]!r}; there are: {', '.join(benches.PARTS)}")
     def say(line: str) -> None:
-        click.echo(line, err=True)
+        if verbose:
+            click.echo(line, err=True)
 
-    found = (bench_network.run(get_config(config), out, device=device, progress=say) if network
-             else benches.run(get_config(config), out, device=device, sizes=sizes, progress=say))
+    settings = benches.Settings(config=config, progress=say, **given)
+    found = benches.run(out, parts or tuple(benches.PARTS), settings)
     if as_json:
         _print_json(found)
-    else:
-        click.echo((bench_network if network else benches).table(found))
+        return
+    for name, figures in found.items():
+        click.echo("\n".join(benches.PARTS[name].summary(figures)))
+    click.echo(f"figures: {out / 'bench.md'}")
 
 
 @main.command()

@@ -117,6 +117,8 @@ CONFIGS: dict[str, Config] = {
         Config(name="sim_12x12", size=12),
         Config(name="sim_16x16", size=16),
         # the largest memories that the RTL can address, for convolutional networks
+        Config(name="sim_4x4_large", size=4, act_words=131072, err_words=131072, wgt_words=131072, mom_words=131072,
+               vec_words=8192, program_words=2048, tensors=256),
         Config(name="sim_8x8_large", size=8, act_words=131072, err_words=131072, wgt_words=65536, mom_words=65536,
                vec_words=4096, program_words=2048, tensors=256),
         Config(name="sim_16x16_large", size=16, act_words=65536, err_words=65536, wgt_words=32768, mom_words=32768,

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from shiftgrad import checkpoint as checkpoints
 from shiftgrad import recipes, session
-from shiftgrad.bench import product_plan
+from shiftgrad.bench_products import product_plan
 from shiftgrad.cli import main
 from shiftgrad.config import CONFIGS, get_config
 from shiftgrad.datasets import DATASETS
@@ -328,13 +328,39 @@ def test_bench_products_are_what_they_say(phase: str) -> None:
     assert cost.macs == 8 * 12 * 16 and cost.instruction.opcode.name == PHASES[phase]
 
 
-def test_bench_on_the_golden_machine(tmp_path: Path) -> None:
-    options = ("--config", "sim_4x4", "--device", "golden", "--sizes", "8,12", "--out", tmp_path, "--json")
-    result = shiftgrad("bench", *options)
+SMALL_BENCH = ("--config", "sim_4x4", "--device", "golden", "--sizes", "8,12", "--depths", "16")
+
+
+def test_bench_products_on_the_golden_machine(tmp_path: Path) -> None:
+    result = shiftgrad("bench", "--part", "products", *SMALL_BENCH, "--out", tmp_path, "--json")
     found = json.loads(result.stdout)
-    assert json.loads((tmp_path / "sim_4x4" / "bench.json").read_text()) == found
-    assert len(found["products"]) == 3 * 8
-    assert all(p["macs"] == p["m"] * p["n"] * p["k"] and p["utilization"] is None for p in found["products"])
-    delayed, current = found["steps"]
+    assert json.loads((tmp_path / "bench.json").read_text()) == found and list(found) == ["products"]
+    products, steps = found["products"]["products"], found["products"]["steps"]
+    assert len(products) == 3 * 4 and result.stderr == ""
+    assert all(p["macs"] == p["m"] * p["n"] * p["k"] and p["utilization"] is None for p in products)
+    delayed, current = steps
     assert delayed["macs"] == current["macs"] == sum(phase["macs"] for phase in delayed["phases"].values())
-    assert "training step of mlp-784-128-10" in (tmp_path / "sim_4x4" / "bench.txt").read_text()
+    text = (tmp_path / "bench.md").read_text()
+    assert "Training step of mlp-784-128-10" in text and "![products](products.svg)" in text
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bench.json", "bench.md", "products-causes.svg",
+                                                          "products.svg"]
+
+
+def test_bench_parts_stay_in_the_files(tmp_path: Path) -> None:
+    first = json.loads(shiftgrad("bench", "--part", "products", *SMALL_BENCH, "--out", tmp_path, "--json").stdout)
+    result = shiftgrad("bench", "--part", "scaling", "--device", "golden", "--out", tmp_path, "-v")
+    assert "sim_16x16_large: starting golden" in result.stderr
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert found["products"] == first["products"]
+    assert [machine["size"] for machine in found["scaling"]["machines"]] == [4, 8, 16]
+    assert len({machine["step"]["macs"] for machine in found["scaling"]["machines"]}) == 1
+    assert "## The same step on larger arrays" in (tmp_path / "bench.md").read_text()
+    refused(shiftgrad("bench", "--part", "nope"), 2, "no part 'nope'; there are: products, network, scaling, speed")
+
+
+def test_bench_network_on_the_golden_machine(tmp_path: Path) -> None:
+    result = shiftgrad("bench", "--part", "network", "--device", "golden", "--out", tmp_path, "--json")
+    found = json.loads(result.stdout)["network"]
+    assert found["step"]["macs"] == sum(row["macs"] for row in found["instructions"])
+    assert set(found["classes"]) == {"forward", "backward", "gradient", "loss", "vector unit"}
+    assert "| block3 | backward | BWD | 392 x 64 x 576 |" in (tmp_path / "bench.md").read_text()
