@@ -16,6 +16,7 @@ from hw.boards.top import simulated_board
 from shiftgrad import bitstream
 from shiftgrad.bitstream import BitstreamError, build, table, to_json
 from shiftgrad.config import get_config
+from shiftgrad.estimate import resources
 
 BOARD = get_board("ulx3s_85f")
 
@@ -64,6 +65,22 @@ def test_boards() -> None:
             replace(BOARD, **change)
     with pytest.raises(ValueError, match="no board 'nexys'; there are: .*ulx3s_85f"):
         get_board("nexys")
+
+
+DEVICES = {"LFE5U-25F": (28, 56), "LFE5U-85F": (156, 208), "LFE5UM5G-85F": (156, 208)}  # multipliers, block RAMs
+
+
+@pytest.mark.parametrize("name", board_names())
+def test_every_board_has_its_pins_and_room_for_its_configuration(name: str, tmp_path: Path) -> None:
+    board = get_board(name)
+    flow = bitstream._Flow(board, StandIn(config=get_config(board.config)), tmp_path, tmp_path, print)
+    flow.generate()
+    pins = (tmp_path / "top.lpf").read_text()
+    assert len(set(re.findall(r'SITE "(\w+)"', pins))) == 5 + len(board.drive_high), pins
+    assert re.search(rf'FREQUENCY PORT "\w+" {board.oscillator_hz}(\.0)? HZ', pins)
+    multipliers, blocks = DEVICES[flow.platform.device]
+    wanted = resources(get_config(board.config))
+    assert wanted.dsp <= multipliers and wanted.blocks <= blocks
 
 
 def test_pll_settings() -> None:
