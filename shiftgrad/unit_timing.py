@@ -20,7 +20,7 @@ from amaranth.lib.wiring import Component, Flow
 from shiftgrad.bitstream import CELLS
 from shiftgrad.config import Config, get_config
 
-__all__ = ["Timing", "Wrapped", "measure", "table", "units"]
+__all__ = ["Timing", "Wrapped", "measure", "measure_component", "table", "units"]
 
 CONFIG = "ulx3s_85f_8x8"
 SYNTHESIS = "read_rtlil top.il; synth_ecp5 -nowidelut -top top; write_json top.json"
@@ -148,16 +148,21 @@ def measure(unit: str, config: Config, *, seed: int = 1, freq_mhz: int = 160) ->
     known = units(config)
     if unit not in known:
         raise ValueError(f"no unit {unit!r}; there are: {', '.join(known)}")
-    wrapped = Wrapped(known[unit]())
-    with tempfile.TemporaryDirectory() as name:
-        work = Path(name)
+    return measure_component(unit, known[unit](), size=config.size, seed=seed, freq_mhz=freq_mhz)
+
+
+def measure_component(name: str, unit: Component, *, size: int = 1, seed: int = 1, freq_mhz: int = 160) -> Timing:
+    """:func:`measure` of any component."""
+    wrapped = Wrapped(unit)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
         (work / "top.il").write_text(rtlil.convert(wrapped, ports=[wrapped.clk, wrapped.i, wrapped.o]))
         _run(work, [YOSYS, SYNTHESIS])
         _run(work, [NEXTPNR, "--85k", "--package", "CABGA381", "--speed", "6", "--json", "top.json",
                     "--report", "report.json", "--lpf-allow-unconstrained", "--timing-allow-fail",
                     "--freq", str(freq_mhz), "--seed", str(seed)])
         report = json.loads((work / "report.json").read_text())
-    return read_report(unit, config.size, report, wrapped)
+    return read_report(name, size, report, wrapped)
 
 
 def _run(work: Path, command: list[str]) -> None:

@@ -65,7 +65,7 @@ async def registers(ctx, unit, wanted):
         assert ctx.get(unit.read) == int(model.bits(value)), Register(register).name
 
 
-@pytest.mark.parametrize("counts", [(1, 2, 7), (8, 9, 100)])
+@pytest.mark.parametrize("counts", [(1, 2, 7, 8), (9, 10, 100)])
 def test_unit_is_its_model(counts):
     rng = np.random.default_rng(5)
 

@@ -33,9 +33,8 @@ def parts(x: Any) -> tuple[Any, Any, Any, Any]:
     return x[31], x[23:31], Mux(normal, Cat(x[:23], Const(1, 1)), 0), x[23:31] == EXPONENT
 
 
-def pack(m: Module, *, sign: Any, exponent: Any, mantissa: Any, half: Any, rest: Any, zero: Any, special: Any,
-         name: str) -> Signal:
-    """Round, and saturate to zero or infinity, in one cycle.
+def pack(m: Module, *, sign: Any, exponent: Any, mantissa: Any, half: Any, rest: Any, zero: Any, special: Any) -> Signal:
+    """Round, then saturate to zero or infinity: two cycles.
 
     Parameters
     ----------
@@ -45,15 +44,17 @@ def pack(m: Module, *, sign: Any, exponent: Any, mantissa: Any, half: Any, rest:
     zero : the result is zero
     special : Cat(infinite, nan)
     """
-    up = half & (rest | mantissa[0])
-    rounded = Signal(signed(len(exponent) + 24), name=f"{name}_rounded")
-    m.d.comb += rounded.eq(Cat(mantissa[:23], exponent).as_signed() + up)  # a carry moves into the exponent
-    reached = rounded[23:].as_signed()
-    infinite = special[0] | (~zero & (reached >= EXPONENT))
-    result = Mux(special[1], NAN, Cat(
-        Mux(infinite | zero | (reached <= 0), 0, rounded[:23]),
-        Mux(infinite, EXPONENT, Mux(zero | (reached <= 0), 0, rounded[23:31])), sign))
-    return register(m, result, name)
+    rounded = register(m, (mantissa[:23] + (half & (rest | mantissa[0])))[:24], "rounded")
+    carry = register(m, mantissa[:23].all() & half, "carry")  # rest or mantissa[0]: the latter is set
+    exponent, sign, zero = register(m, exponent, "place"), register(m, sign, "sign"), register(m, zero, "zero")
+    special = register(m, special, "special")
+
+    reached = Signal(signed(len(exponent) + 1))
+    m.d.comb += reached.eq(exponent + carry)
+    small, infinite = zero | (reached <= 0), special[0] | (~zero & (reached >= EXPONENT))
+    fraction = Mux(infinite | small, 0, rounded[:23])
+    result = Cat(fraction, Mux(infinite, EXPONENT, Mux(small, 0, reached[:8])), sign)
+    return register(m, Mux(special[1], NAN, result), "packed")
 
 
 class Adder(Component):
@@ -67,7 +68,7 @@ class Adder(Component):
     A pair enters every cycle.
     """
 
-    latency = 8
+    latency = 9
 
     def __init__(self) -> None:
         super().__init__({"a": In(32), "b": In(32), "sum": Out(32)})
@@ -109,25 +110,27 @@ class Adder(Component):
         total = register(m, Cat(exact[1:28], exact[28] & ~subtract), "total5")
 
         # 6 and 7: to the left
-        value, moved = total, Const(0, 0)
+        value, moved, coarse = total, Const(0, 0), Const(0, 0)
         for stage, steps in ((6, (16, 8)), (7, (4, 2, 1))):
             for step in steps:
                 move = Signal(name=f"move{step}")
                 m.d.comb += move.eq(value[28 - step:] == 0)
                 value, moved = Mux(move, value << step, value)[:28], Cat(move, moved)
             value, moved = register(m, value, f"value{stage}"), register(m, moved, f"moved{stage}")
-        sign, exponent, special = (delay(m, t, 3, f"{n}_567_") for t, n in (
-            (sign, "sign"), (exponent, "exponent"), (special, "special")))
+            coarse = moved if stage == 6 else coarse
+        exponent = delay(m, exponent, 2, "exponent56_")
+        above = Signal(signed(10))
+        m.d.sync += above.eq(exponent + 1 - (coarse << 3))
+        sign, special, exponent = delay(m, sign, 3, "sign567_"), delay(m, special, 3, "special567_"), register(
+            m, exponent, "exponent7")
         zero = ~value[27]
         cancelled = register(m, register(m, subtract, "subtract5"), "subtract6")
         exact_zero = zero & register(m, cancelled, "subtract7") & (exponent != 0)
 
-        # 8: round
-        place = Signal(signed(10))
-        m.d.comb += place.eq(exponent + 1 - moved)
+        # 8 and 9: round
         m.d.comb += self.sum.eq(pack(
-            m, sign=sign & ~exact_zero, exponent=place, mantissa=value[4:], half=value[3], rest=value[:3] != 0,
-            zero=zero, special=special, name="packed"))
+            m, sign=sign & ~exact_zero, exponent=above.as_signed() - moved[:3], mantissa=value[4:], half=value[3],
+            rest=value[:3] != 0, zero=zero, special=special))
         return m
 
     @staticmethod
@@ -152,7 +155,7 @@ class Multiplier(Component):
     A pair enters every cycle.
     """
 
-    latency = 6
+    latency = 7
 
     def __init__(self) -> None:
         super().__init__({"a": In(32), "b": In(32), "product": Out(32)})
@@ -176,7 +179,7 @@ class Multiplier(Component):
         total = register(m, Cat(outer[:12], (outer[12:] + middle)[:36]), "total4")
         exponent = register(m, delay(m, exponent, 2, "exponent23_") - 127, "exponent4")
 
-        # 5: the first one to its place; 6: round
+        # 5: the first one to its place; 6 and 7: round
         top = total[47]
         place = Signal(signed(11))
         m.d.comb += place.eq(exponent + top)
@@ -185,5 +188,5 @@ class Multiplier(Component):
             mantissa=register(m, Mux(top, total[24:48], total[23:47]), "mantissa5"),
             half=register(m, Mux(top, total[23], total[22]), "half5"),
             rest=register(m, (total[:22] != 0) | (top & total[22]), "rest5"),
-            zero=tail["zero"], special=tail["special"], name="packed"))
+            zero=tail["zero"], special=tail["special"]))
         return m

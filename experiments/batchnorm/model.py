@@ -73,7 +73,7 @@ def backward(dy: Floats, x_hat: Floats, loaded: dict[int, np.float32]) -> tuple[
 
 
 def _partials(values: Floats) -> Floats:
-    """Sums of every eighth value."""
+    """Sums of every ninth value."""
     sums = np.full(PARTIALS, -0.0, np.float32)
     for start in range(0, len(values), PARTIALS):
         row = values[start:start + PARTIALS]

@@ -16,23 +16,23 @@ NEWTON = 3  # steps, each of which doubles the number of right bits
 
 
 class Register(IntEnum):
-    """Registers: eight partial sums from S up and from Q up, the sums in the first ones; constants; results."""
+    """Registers: nine partial sums from S up and from Q up, later the sums in the first ones; constants; results."""
 
     S = 0  # of x, or of the errors (the gradient of beta)
-    Q = 8  # of x * x, or of the errors times x_hat (the gradient of gamma)
-    RECIPROCAL = 16  # 1 / N
-    EPSILON = 17
-    HALF = 18
-    THREE_HALVES = 19
-    GAMMA = 20
-    BETA = 21
-    MEAN = 22
-    DEVIATION = 23  # 1 / sqrt(variance + epsilon)
-    MEAN_S = 24
-    MEAN_Q = 25
-    FACTOR = 26  # gamma / sqrt(variance + epsilon)
-    A = 27
-    B = 28
+    Q = 9  # of x * x, or of the errors times x_hat (the gradient of gamma)
+    RECIPROCAL = 18  # 1 / N
+    EPSILON = 19
+    HALF = 20
+    THREE_HALVES = 21
+    GAMMA = 22
+    BETA = 23
+    MEAN = 24
+    DEVIATION = 25  # 1 / sqrt(variance + epsilon)
+    MEAN_S = 26
+    MEAN_Q = 27
+    FACTOR = 28  # gamma / sqrt(variance + epsilon)
+    A = 29
+    B = 30
 
 
 class Kind(IntEnum):
@@ -46,8 +46,8 @@ class Kind(IntEnum):
 
 
 # from the cycle an operation is issued to the one in which its result can be read
-LATENCY = {Kind.ADD: Adder.latency + 2, Kind.SUBTRACT: Adder.latency + 2, Kind.POSITIVE: Adder.latency + 2,
-           Kind.MULTIPLY: Multiplier.latency + 2, Kind.SEED: 2}
+LATENCY = {Kind.ADD: Adder.latency + 3, Kind.SUBTRACT: Adder.latency + 3, Kind.POSITIVE: Adder.latency + 3,
+           Kind.MULTIPLY: Multiplier.latency + 3, Kind.SEED: 3}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +62,13 @@ class Operation:
 
 
 def _sums() -> list[Operation]:
-    """Both sums from their partial sums: neighbours, then neighbours of those."""
-    pairs, found = PARTIALS // 2, []
-    while pairs:
-        found += [Operation(kind=Kind.ADD, target=base + i, a=base + 2 * i, b=base + 2 * i + 1)
-                  for i in range(pairs) for base in (Register.S, Register.Q)]
-        pairs //= 2
+    """Both sums from their partial sums: the first half of them plus the other one, until there is one."""
+    left, found = PARTIALS, []
+    while left > 1:
+        half = -(-left // 2)
+        found += [Operation(kind=Kind.ADD, target=base + i, a=base + i, b=base + half + i)
+                  for i in range(left - half) for base in (Register.S, Register.Q)]
+        left = half
     return found
 
 

@@ -24,7 +24,7 @@ class BatchNorm(Component):
     """One channel: y = gamma * x_hat + beta, x_hat = (x - mean) / sqrt(variance + epsilon), and what goes back.
 
     A tensor is two passes, its elements in consecutive cycles, the same order in both. The first sums x and x * x
-    (backward: dy and dy * x_hat), eight partial sums each; then ``busy`` while the scalars are worked out; the second gives
+    (backward: dy and dy * x_hat), nine partial sums each; then ``busy`` while the scalars are worked out; the second gives
     forward y and x_hat, backward dx = gamma / sqrt(variance + epsilon) * (dy - mean(dy) - x_hat * mean(dy * x_hat)).
     Two adders and two multipliers do all of it. The variance is E[x^2] - E[x]^2, not below 0.
 
@@ -36,7 +36,8 @@ class BatchNorm(Component):
     x : In(32)                    x forward, dy backward
     z : In(32)                    x_hat, backward
     load, address, value : In     write a register (``Register``): RECIPROCAL, EPSILON, HALF, THREE_HALVES, GAMMA and BETA
-                                  before a tensor, DEVIATION too before its way back; not while ``busy`` or in a pass
+                                  before a tensor, DEVIATION too before its way back; not while ``busy`` or in a pass; it is
+                                  there 2 cycles later
     read : Out(32)                that register, when not ``busy``
     busy : Out(1)                 from the cycle after the first pass began until the scalars are there
     y, y_valid : Out              y or dx, ``latency`` cycles after its element
@@ -67,7 +68,7 @@ class BatchNorm(Component):
         m.submodules.adder_a, m.submodules.adder_b = self.adders = Adder(), Adder()
         m.submodules.multiplier_a, m.submodules.multiplier_b = self.multipliers = Multiplier(), Multiplier()
         self.running, self.issue, self.word = Signal(), Signal(), Signal(23)
-        self.summing, self.capturing, self.place = Signal(), Signal(), Signal(4)
+        self.summing, self.capturing, self.place = Signal(), Signal(), Signal(5)
         self.kind = self.word[:3]
         self._control(m)
         self._write(m)
@@ -93,7 +94,7 @@ class BatchNorm(Component):
             m.d.sync += [self.capturing.eq(1), self.place.eq(0)]
         with m.If(self.capturing):
             m.d.sync += self.place.eq(self.place + 1)
-            with m.If(self.place == 15):
+            with m.If(self.place == 2 * PARTIALS - 1):
                 m.d.sync += [self.capturing.eq(0), self.summing.eq(0), running.eq(1), pc.eq(pc + 1), wait.eq(0)]
         with m.If(self.issue):
             m.d.sync += [pc.eq(pc + 1), wait.eq(self.word[18:22]), at_end.eq(self.word[22])]
@@ -113,18 +114,19 @@ class BatchNorm(Component):
             later = Signal(9, name=f"tag{cycle}")
             m.d.sync += later.eq(tags[-1])
             tags.append(later)
-        write = self.write
-        m.d.comb += [write.en.eq(self.load), write.addr.eq(self.address), write.data.eq(self.value)]
+        enable, target, value = Signal(), Signal(5), Signal(32)
+        m.d.sync += [self.write.en.eq(enable), self.write.addr.eq(target), self.write.data.eq(value)]
+        m.d.comb += [enable.eq(self.load), target.eq(self.address), value.eq(self.value)]
         with m.If(self.capturing):
-            m.d.comb += [write.en.eq(1), write.addr.eq(self.place),
-                         write.data.eq(Mux(self.place[3], self.adders[1].sum, self.adders[0].sum))]
+            m.d.comb += [enable.eq(1), target.eq(self.place),
+                         value.eq(Mux(self.place >= Register.Q, self.adders[1].sum, self.adders[0].sum))]
         seed = (MAGIC - (self.multipliers[0].a >> 1))[:32]
         for latency, kinds, result in ((1, (Kind.SEED,), seed),
                                        (Multiplier.latency + 1, (Kind.MULTIPLY,), self.multipliers[0].product),
                                        (Adder.latency + 1, (Kind.ADD, Kind.SUBTRACT, Kind.POSITIVE), self.adders[0].sum)):
             mine = tags[latency][1:4].matches(*kinds)
             with m.If(tags[latency][0] & mine):
-                m.d.comb += [write.en.eq(1), write.addr.eq(tags[latency][4:9]), write.data.eq(result)]
+                m.d.comb += [enable.eq(1), target.eq(tags[latency][4:9]), value.eq(result)]
 
     def _terms(self, m: Module) -> None:
         """Copies of the registers that the pipeline of a second pass needs all at once."""

@@ -3,6 +3,7 @@
 from amaranth_boards.icepi_zero import IcepiZero1_3Platform
 
 from hw.boards.board import Board
+from hw.boards.floorplan import LFE5U_25F
 
 __all__ = ["BOARD"]
 
@@ -13,4 +14,5 @@ BOARD = Board(
     oscillator="clk50",
     oscillator_hz=50_000_000,
     clock_hz=50_000_000,
+    block_rams=LFE5U_25F,
 )

@@ -3,6 +3,7 @@
 from amaranth_boards.ulx3s import ULX3S_25F_Platform
 
 from hw.boards.board import Board
+from hw.boards.floorplan import LFE5U_25F
 
 __all__ = ["BOARD"]
 
@@ -14,4 +15,5 @@ BOARD = Board(
     oscillator_hz=25_000_000,
     clock_hz=50_000_000,
     drive_high=(("esp32", "gpio0"),),  # low would let the ESP32 reload the FPGA
+    block_rams=LFE5U_25F,
 )
