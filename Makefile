@@ -13,9 +13,10 @@ SIM ?=
 PYTEST ?=
 PROGRAMS ?= 2000
 SEED ?= 0
+UNIT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run convrun test lint verilog sim campaign experiments bitstream bench clean distclean
+.PHONY: help install run convrun test lint verilog sim campaign experiments bitstream timing area bench clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +60,12 @@ experiments: $(INSTALLED)  ## days: int8 beside float over batch sizes; MNIST=DI
 
 bitstream: $(INSTALLED)  ## bitstream and timing report for BOARD
 	$(BIN)/shiftgrad bitstream --board $(BOARD)
+
+area: $(INSTALLED)  ## LUTs, flip-flops, multipliers and RAMs of BOARD by unit, in docs/results; after make bitstream
+	$(BIN)/shiftgrad area --board $(BOARD)
+
+timing: $(INSTALLED)  ## speed and size of every unit of the machine alone on the ECP5 (UNIT=name for one, with its slowest path)
+	$(BIN)/python -m shiftgrad.unit_timing $(UNIT) --size 8 --json build/timing.json
 
 bench: $(INSTALLED)  ## utilisation by phase and layer, scaling and simulation speed, in build/bench/bench.md
 	$(BIN)/shiftgrad $(BENCH)

@@ -361,6 +361,37 @@ def bitstream(board: str, out: Path | None, seeds: tuple[int, ...], best: bool, 
 
 
 @main.command()
+@click.option("--board", default="ulx3s_85f", show_default=True, metavar="NAME", help="shiftgrad info lists them.")
+@click.option("--build", "folder", type=PATH, metavar="DIR",
+              help="What bitstream wrote.  [default: build/bitstream/<board>]")
+@click.option("--docs", type=PATH, default=Path("docs/results"), show_default=True, metavar="DIR",
+              help="Where area-<board>.json, .md and .png go.")
+@json_option
+def area(board: str, folder: Path | None, docs: Path, as_json: bool) -> None:
+    """LUTs, flip-flops, multipliers and block RAMs of a built board by unit, and a picture of where they are.
+
+    \b
+    Example:
+      shiftgrad bitstream --board ulx3s_85f && shiftgrad area --board ulx3s_85f
+    """
+    from dataclasses import asdict
+
+    from shiftgrad import area as areas
+    from shiftgrad import bitstream as flow
+
+    built = folder or Path("build/bitstream") / board
+    try:
+        report, cells = flow.read(built / "report.json"), areas.load(built / areas.CELL_FILE)
+        paths = areas.write(cells, docs, f"area-{board}", flow.area_title(report), asdict(report))
+    except (flow.BitstreamError, areas.AreaError) as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        _print_json(json.loads(paths[0].read_text()))
+    else:
+        click.echo("\n".join(map(str, paths)))
+
+
+@main.command()
 @click.option("--part", "parts", multiple=True, metavar="PART",
               help="products, network, scaling or speed; may be repeated.  [default: all of them]")
 @config_option(default=None)

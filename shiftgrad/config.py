@@ -126,6 +126,9 @@ CONFIGS: dict[str, Config] = {
         # memories sized for 784-128-10 at batch 32 inside 208 block RAMs of 2 KiB
         Config(name="ulx3s_85f_8x8", size=8, act_words=4096, err_words=2048,
                wgt_words=16384, mom_words=16384, vec_words=512),
+        # 54 of the 56 block RAMs, and 26 of the 28 multipliers, of the smallest ECP5
+        Config(name="ulx3s_25f_4x4", size=4, act_words=2048, err_words=2048,
+               wgt_words=8192, mom_words=8192, vec_words=1024),
         # for experiments on the golden machine with deeper networks and larger batches than fit the RTL
         Config(name="golden_16x16", size=16, act_words=1 << 20, err_words=1 << 20, wgt_words=1 << 17, mom_words=1 << 17,
                vec_words=8192, program_words=4096, tensors=256, virtual=True),
