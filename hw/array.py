@@ -4,22 +4,27 @@ from amaranth.hdl import Assert, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw import multiplier
+from hw.multiplier import Multipliers
+from hw.scale import register
+
 __all__ = ["ProcessingElement", "SystolicArray"]
 
 
 class ProcessingElement(wiring.Component):
-    """One multiply-accumulate cell; sums exactly in int32 (the ISA bounds the reduction).
+    """One multiply-accumulate cell around a multiplier; sums exactly in int32 (the ISA bounds the reduction).
 
     Members
     -------
     a, first : In        operand moving right; ``first`` marks the first term of a tile
     b : In               operand moving down
     a_next, first_next, b_next : Out   the same, one cycle later
+    product : In         of ``a`` and ``b``, ``multiplier.LATENCY`` cycles after them
     shift, drain_next : In/Out         ``drain_next`` takes ``drain`` (from the cell above) while ``shift``;
                                        a finished sum enters it LATENCY cycles after the next tile's ``first``
     """
 
-    LATENCY = 4  # operand register, product, product register, sum
+    LATENCY = multiplier.LATENCY + 2  # the product on its way from the multiplier, sum
 
     a: In(signed(8))
     first: In(1)
@@ -27,31 +32,30 @@ class ProcessingElement(wiring.Component):
     a_next: Out(signed(8))
     first_next: Out(1)
     b_next: Out(signed(8))
+    product: In(signed(16))
     shift: In(1)
     drain: In(signed(32))
     drain_next: Out(signed(32))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        product, product_q = Signal(signed(16)), Signal(signed(16))
-        first, first_q = Signal(), Signal()
         acc = Signal(signed(32))
+        first = self.first_next
+        for stage in range(2, self.LATENCY):
+            first = register(m, first, f"first{stage}")
+        product = register(m, self.product, "product_in")  # multipliers stand in rows of their own, far from most cells
         m.d.sync += [
             self.a_next.eq(self.a),
             self.b_next.eq(self.b),
             self.first_next.eq(self.first),
-            product.eq(self.a_next * self.b_next),
-            first.eq(self.first_next),
-            product_q.eq(product),
-            first_q.eq(first),
-            acc.eq(Mux(first_q, 0, acc) + product_q),
+            acc.eq(Mux(first, 0, acc) + product),
         ]
-        with m.If(first_q):
+        with m.If(first):
             m.d.sync += self.drain_next.eq(acc)
         with m.Elif(self.shift):
             m.d.sync += self.drain_next.eq(self.drain)
         if platform is None:  # simulation and formal
-            m.d.sync += Assert(~(first_q & self.shift), "cell: a sum takes the place of one on its way out")
+            m.d.sync += Assert(~(first & self.shift), "cell: a sum takes the place of one on its way out")
         return m
 
 
@@ -92,6 +96,7 @@ class SystolicArray(wiring.Component):
         cells = [[ProcessingElement() for _ in range(size)] for _ in range(size)]
         shift = self.shift
         for col in range(size):
+            m.submodules[f"multipliers{col}"] = multipliers = Multipliers(count=size)
             for row in range(size):
                 cell = m.submodules[f"pe_{row}_{col}"] = cells[row][col]
                 left = cells[row][col - 1]
@@ -102,6 +107,8 @@ class SystolicArray(wiring.Component):
                     cell.b.eq(above.b_next if row else self.b[col]),
                     cell.drain.eq(above.drain_next if row else 0),
                     cell.shift.eq(shift[row]),
+                    multipliers.a[row].eq(cell.a), multipliers.b[row].eq(cell.b),
+                    cell.product.eq(multipliers.p[row]),
                 ]
             m.d.comb += self.acc[col].eq(cells[size - 1][col].drain_next)
             if col + 1 < size:

@@ -1,11 +1,11 @@
 """From memory lanes to array lanes: padding, an added scalar, rotation and gating."""
 
-from amaranth.hdl import Assert, Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Array, Assert, Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.memory import READ_LATENCY
-from hw.scale import symmetric
+from hw.scale import register
 
 __all__ = ["Feeder", "Slot"]
 
@@ -38,17 +38,18 @@ class Feeder(wiring.Component):
     Members
     -------
     slot : In           step whose addresses are at the memory's read root in this cycle
-    rotated : In        lane m takes bank (k mod T) of its own time, else bank m; static during a pass
+    rotated : In        lane m takes bank (k mod T) of its own time, else bank m; static during a pass, and T before
     pad : In            with ``slot``: every bank's value is zero (operand a only)
-    scalar : In         added to every value that is no padding, which saturates to +-127 (operand a only); static
+    scalar : In         added to every value that is no padding, which saturates to +-127 (operand a only); as ``rotated``
     add : In(1)         do so
-    ones : In           the operand is constant one (operand a only); static
+    ones : In           the operand is constant one (operand a only); as ``rotated``
     banks : In          memory lanes; bank n's value for ``slot`` comes READ_LATENCY + n cycles after it
     lanes : Out         operand of lane m, ``latency`` + m cycles after its slot; zero outside the tensor
     first : Out         tile start of lane m, aligned with ``lanes``
     """
 
-    latency = READ_LATENCY + 2
+    GROUP = 4  # banks a lane chooses from at a time
+    latency = READ_LATENCY + 4  # the value in two steps, the choice among banks in two
 
     def __init__(self, *, size: int, rows: bool) -> None:
         self.size, self.rows = size, rows
@@ -67,32 +68,31 @@ class Feeder(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        values = self._values(m)
+        banks = self._values(m) if self.rows else self._copies(m)
         slot = self.slot
-        for stage in range(self.latency - 1):
+        for stage in range(self.latency - 3):
             delayed = Signal(Slot(self.size), name=f"slot_read{stage}")
             m.d.sync += delayed.eq(slot)
             slot = delayed
+        rotated, ones = register(m, self.rotated, "rotated0"), register(m, self.ones, "ones0")
         first = []
         for lane in range(self.size):
-            bank = Signal(range(self.size), name=f"bank{lane}")
-            inside = Signal(name=f"inside{lane}")
-            first_q = Signal(name=f"first{lane}")
+            bank = Signal(range(self.size), name=f"bank{lane}", reset_less=True)
+            m.d.sync += bank.eq(Mux(rotated, slot.index, lane))
             count = slot.rows if self.rows else slot.cols
-            m.d.comb += [
-                bank.eq(Mux(self.rotated, slot.index, lane)),
-                inside.eq((count > lane) & (slot.valid if self.rows else 1)),
-            ]
-            value = Signal(signed(8), name=f"value{lane}")
-            m.d.comb += value.eq(values[bank])
-            if self.rows:
-                m.d.comb += value.eq(Mux(self.ones, Const(1, signed(8)), values[bank]))
-            m.d.sync += [self.lanes[lane].eq(Mux(inside, value, 0)), first_q.eq(slot.first)]
-            first.append(first_q)
+            inside = register(m, (count > lane) & (slot.valid if self.rows else 1), f"inside{lane}_in")
+            inside = register(m, inside, f"inside{lane}")
+            self._choose(m, lane, bank, inside, ones if self.rows else Const(0), banks)
+            # another start than that of any register with the same input: else synthesis makes one of all that are equal,
+            # across lanes, and the array's whole diagonals hang on one
+            first.append(Signal(name=f"first{lane}", init=1))
+            m.d.sync += first[-1].eq(register(m, register(m, slot.first, f"first_in{lane}"), f"first_on{lane}"))
             if lane + 1 < self.size:
                 rippled = Signal(Slot(self.size), name=f"slot{lane + 1}")
                 m.d.sync += rippled.eq(slot)
                 slot = rippled
+                rotated = register(m, rotated, f"rotated{lane + 1}")
+                ones = register(m, ones, f"ones{lane + 1}")
         m.d.comb += self.first.eq(Cat(first))
         if platform is None:  # simulation and formal
             count = self.slot.rows if self.rows else self.slot.cols
@@ -102,27 +102,34 @@ class Feeder(wiring.Component):
             ]
         return m
 
-    def _values(self, m: Module) -> data.View:
-        """The banks a cycle later, for operand a with padding and the scalar in place."""
-        values = Signal(data.ArrayLayout(signed(8), self.size))
-        if not self.rows:
-            m.d.sync += values.eq(self.banks)
-            return values
-        pad = self.pad
+    def _choose(self, m: Module, lane: int, bank: Value, inside: Value, ones: Value, banks: list[Value]) -> None:
+        """One of a group of banks, then one of the groups."""
+        low, high = bank[:2], bank[2:]
+        groups = [register(m, Array(banks[start:start + self.GROUP])[low], f"group{lane}_{start}")
+                  for start in range(0, self.size, self.GROUP)]
+        chosen = Array(groups)[register(m, high, f"high{lane}")] if len(groups) > 1 else groups[0]
+        value = Mux(ones, Const(1, signed(8)), chosen) if self.rows else chosen
+        m.d.sync += self.lanes[lane].eq(Mux(inside, value, 0))
+
+    def _copies(self, m: Module) -> list[Value]:
+        """The banks two cycles later."""
+        return [register(m, register(m, self.banks[bank], f"bank_in{bank}"), f"value{bank}")
+                for bank in range(self.size)]
+
+    def _values(self, m: Module) -> list[Value]:
+        """The banks two cycles later, with padding and the scalar in place."""
+        pad, add = self.pad, self.add
+        scalar = Mux(add, self.scalar, 0)
         for stage in range(READ_LATENCY):
-            delayed = Signal(name=f"pad_read{stage}")
-            m.d.sync += delayed.eq(pad)
-            pad = delayed
-        scalar = Signal(signed(8))
-        m.d.sync += scalar.eq(self.scalar)
+            pad = register(m, pad, f"pad_read{stage}")
+        values = []
         for bank in range(self.size):
-            total = Signal(signed(9), name=f"total{bank}")
-            m.d.comb += total.eq(self.banks[bank] + scalar)
-            outside, bound = symmetric(total, 8)
-            bounded = Mux(outside, bound ^ total[-1].replicate(8) | 1, total[:8])
-            m.d.sync += values[bank].eq(Mux(pad, 0, Mux(self.add, bounded, self.banks[bank])))
-            if bank + 1 < self.size:
-                rippled = Signal(name=f"pad{bank + 1}")
-                m.d.sync += rippled.eq(pad)
-                pad = rippled
+            scalar, add = register(m, scalar, f"scalar{bank}"), register(m, add, f"add{bank}")
+            total = register(m, Mux(pad, 0, self.banks[bank] + scalar), f"total{bank}")
+            over = total[8] ^ total[7]
+            lowest = add & total[8] & (total[:7] == 0)  # -128 only goes where a scalar is added
+            values.append(register(
+                m, Cat(total[0] | over | lowest, Mux(over, ~total[8].replicate(6), total[1:7]), total[8]).as_signed(),
+                f"value{bank}"))
+            pad = register(m, pad, f"pad{bank + 1}")
         return values

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.generator import default_seeds
 from hw.lfsr import Lfsr
-from hw.scale import FRACTION, Scale, Shifter, register, symmetric
+from hw.scale import FRACTION, Saturate, Scale, Shifter, register
 
 __all__ = ["Lane", "LaneControl", "LaneValue"]
 
@@ -60,8 +60,8 @@ class LaneValue(wiring.Component):
     v : Out(signed(32))     result, LATENCY cycles after ``acc``
     """
 
-    LATENCY = 7
-    ALIGN_STEPS = ((1, 2, 4), (8, 16, 32))
+    LATENCY = 8
+    ALIGN_STEPS = ((1, 2), (4, 8), (16, 32))
     GUARD_STEPS = ((16,), (8,), (4,), (2,), (1,))
 
     ctl: In(LaneControl)
@@ -85,7 +85,7 @@ class LaneValue(wiring.Component):
         m.d.comb += added.eq(Mux(ctl.add, Mux(ctl.grad, sevenfold, op2), 0))
         zero = ~keep | (ctl.mask & ~gate)
 
-        # stages 3 to 5: align. Shifted left by 32 + d, the integer part starts at bit 32, the half is bit 31
+        # stages 3 to 6: align. Shifted left by 32 + d, the integer part starts at bit 32, the half is bit 31
         m.submodules.align = align = Shifter(width=16, steps=self.ALIGN_STEPS, low=31, high=64)
         m.d.sync += align.n.eq(32 + ctl.align)
         m.d.comb += align.x.eq(register(m, added, "added"))
@@ -94,14 +94,14 @@ class LaneValue(wiring.Component):
         aligned = register(m, Mux(align.overflow, limit, align.y[1:].as_signed()), "aligned")
         half = register(m, align.y[0], "half")  # 0 when d >= 0
 
-        # stages 1 to 5: guard
+        # stages 1 to 6: guard
         m.submodules.guard = guard = Shifter(width=32, steps=self.GUARD_STEPS, low=0, high=32)
         m.d.sync += guard.n.eq(Mux(ctl.grad, ctl.guard, 0))
-        m.d.comb += guard.x.eq(self.acc)
+        m.d.comb += guard.x.eq(register(m, self.acc, "acc_in"))
 
-        # stage 6: sum; stage 7: saturate, ReLU, mask
+        # stage 7: sum; stage 8: saturate, ReLU, mask
         total = register(m, (guard.y + aligned + half)[:33].as_signed(), "total")
-        zero = delay(m, register(m, zero, "zero"), 4, "zero_wait") | (ctl.relu & total[-1])
+        zero = delay(m, register(m, zero, "zero"), 5, "zero_wait") | (ctl.relu & total[-1])
         over = total[32] ^ total[31]
         bound = ((1 << 31) - 1) ^ total[32].replicate(32)
         m.d.comb += self.v.eq(register(m, Mux(zero, 0, Mux(over, bound, total[:32])).as_signed(), "result"))
@@ -135,16 +135,16 @@ class Lane(wiring.Component):
     Rounding is to nearest, ties to even; a gradient's mantissas and steps are rounded stochastically with r1 and r2.
     """
 
-    SCALE = {"width": 32, "least": -7, "out_width": 8, "steps": ((1, 2, 4), (8, 16, 32))}
-    STEP = {"width": 8, "least": -15, "out_width": 16, "steps": ((1, 2, 4), (8, 16, 32))}
+    SCALE = {"width": 32, "least": -7, "out_width": 8, "steps": ((1, 2), (4, 8), (16, 32))}
+    STEP = {"width": 8, "least": -15, "out_width": 16, "steps": ((1, 2), (4, 8), (16, 32))}
     SCALE_WAIT, STEP_WAIT = len(SCALE["steps"]), len(STEP["steps"])  # from x to the rounding word
 
     CTL_SETUP = 2
-    Q_LATENCY = LaneValue.LATENCY + SCALE_WAIT + 2
+    Q_LATENCY = LaneValue.LATENCY + SCALE_WAIT + 1 + Saturate.LATENCY
     AMAX_LATENCY = Q_LATENCY + 1
-    STEP_LATENCY = Q_LATENCY + STEP_WAIT + 2
+    STEP_LATENCY = Q_LATENCY + STEP_WAIT + 1 + Saturate.LATENCY
     W_DELAY = STEP_LATENCY - 1  # one register before the subtraction
-    W_LATENCY = STEP_LATENCY + 2
+    W_LATENCY = STEP_LATENCY + 1 + Saturate.LATENCY
 
     def __init__(self, *, index: int) -> None:
         self.index = index
@@ -217,25 +217,34 @@ class Lane(wiring.Component):
             step.x.eq(scale.q),
             step.s.eq(ctl.step),
             step.narrow.eq(~ctl.wide),
-            step.r.eq(delay(m, lfsr.r2, self.Q_LATENCY + self.STEP_WAIT - drawn, "r2_")),
+            step.r.eq(delay(m, lfsr.state[8:], self.Q_LATENCY + self.STEP_WAIT - drawn - 1, "r2_")),  # lfsr.r2 by then
         ]
         self.update(m, step.q, ctl.wide, keep[-1])
         return m
 
     def measure(self, m: Module, v: Value, valid: Value) -> None:
-        """Largest magnitude, two stages after ``v`` and ``valid``."""
-        magnitude = register(m, Mux(valid, ((v ^ v[-1].replicate(32)) + v[-1])[:32], 0), "magnitude")
+        """Largest magnitude, at most 7 stages after ``v`` and ``valid``.
+
+        Every other cycle the larger of two rows is compared, and in the next one perhaps taken.
+        """
+        folded = register(m, Mux(valid, v ^ v[-1].replicate(32), 0), "folded")
+        row = register(m, (folded + register(m, valid & v[-1], "sign"))[:32], "magnitude")
+        before = register(m, row, "before")
+        later = register(m, row > before, "later")
+        pair = register(m, Mux(later, before, register(m, before, "earlier")), "pair")
+        turn = Signal()
+        m.d.sync += turn.eq(~turn)
+        larger, candidate = register(m, pair > self.amax, "larger"), register(m, pair, "candidate")
         with m.If(self.clear):
             m.d.sync += self.amax.eq(0)
-        with m.Elif(magnitude > self.amax):
-            m.d.sync += self.amax.eq(magnitude)
+        with m.Elif(turn & larger):
+            m.d.sync += self.amax.eq(candidate)
 
     def update(self, m: Module, step: Value, wide: Value, keep: Value) -> None:
-        """Subtract and saturate; ``keep`` comes with the difference."""
+        """Subtract and saturate; ``keep`` comes with the difference's saturated value."""
         difference = register(m, register(m, self.w, "old") - step, "difference")
-        outside8, bound8 = symmetric(difference, 8)
-        outside16, bound16 = symmetric(difference, 16)
-        limit = Signal(16)
-        m.d.comb += limit.eq(Mux(wide, bound16, bound8))
-        bounded = Mux(Mux(wide, outside16, outside8), limit ^ difference[-1].replicate(16) | 1, difference[:16])
-        m.d.sync += self.w_new.eq(Mux(keep, bounded, 0))
+        m.submodules.bound = bound = Saturate(width=len(difference), out_width=16)
+        m.d.comb += [
+            bound.x.eq(difference), bound.negative.eq(difference[-1]), bound.narrow.eq(~wide), bound.keep.eq(keep),
+            self.w_new.eq(bound.y),
+        ]

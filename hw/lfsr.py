@@ -1,17 +1,28 @@
 """The random generator of a lane: xorshift32, two steps for each element."""
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Lfsr", "xorshift_step"]
+__all__ = ["Lfsr", "after"]
 
 
-def xorshift_step(x: Value) -> Value:
+def xorshift_step(x: int) -> int:
     """The 32-bit state after ``x`` (shifts 13, 17, 5)."""
-    x = x ^ (x << 13)[:32]
-    x = x ^ (x >> 17)
-    return x ^ (x << 5)[:32]
+    x ^= x << 13 & 0xFFFFFFFF
+    x ^= x >> 17
+    return x ^ (x << 5 & 0xFFFFFFFF)
+
+
+def after(x: Value, steps: int) -> Value:
+    """The 32-bit state ``steps`` after ``x``, every bit as one sum of bits of ``x``: shallow, where a chain is deep."""
+    columns = []
+    for bit in range(32):
+        column = 1 << bit
+        for _ in range(steps):
+            column = xorshift_step(column)
+        columns.append(column)
+    return Cat(Cat(x[bit] for bit in range(32) if columns[bit] >> row & 1).xor() for row in range(32))
 
 
 class Lfsr(wiring.Component):
@@ -44,8 +55,8 @@ class Lfsr(wiring.Component):
         m = Module()
         first, second = Signal(32), Signal(32)
         m.d.comb += [
-            first.eq(xorshift_step(self.state)),
-            second.eq(xorshift_step(first)),
+            first.eq(after(self.state, 1)),
+            second.eq(after(self.state, 2)),
             self.r1.eq(first[8:]),
             self.r2.eq(second[8:]),
         ]

@@ -1,10 +1,10 @@
 """The shifters: left shift into a window, and shift + round + saturate (`fixed` of the numerics contract)."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["FRACTION", "ZERO_SHIFT", "Scale", "Shifter", "symmetric"]
+__all__ = ["FRACTION", "ZERO_SHIFT", "Saturate", "Scale", "Shifter", "greater", "symmetric"]
 
 FRACTION = 24  # fraction bits of the fixed-point value that is rounded, and bits of a random word
 ZERO_SHIFT = 32  # shifts from here up give zero
@@ -25,6 +25,23 @@ def symmetric(value: Value, bits: int) -> tuple[Value, int]:
     return ~same | lowest, (1 << bits - 1) - 1
 
 
+def at_least(n: Value, bound: int) -> Value:
+    """``n >= bound`` in lookup tables; synthesis would make a carry chain of each."""
+    result = Const(1)
+    for bit in range(len(n)):
+        result = n[bit] & result if bound >> bit & 1 else n[bit] | result
+    return result if bound < 1 << len(n) else Const(0)
+
+
+def greater(x: Value, y: Value) -> Value:
+    """Unsigned ``x > y`` in three levels of lookup tables for a byte; a carry chain takes longer to enter and to leave."""
+    pairs = [((x[i:i + 2] > y[i:i + 2]), x[i:i + 2] == y[i:i + 2]) for i in range(0, len(x), 2)]
+    result = Const(0)
+    for above, same in pairs:
+        result = above | (same & result)
+    return result
+
+
 class Shifter(wiring.Component):
     """Pipelined left shift of a signed number; bits ``low`` to ``high - 1`` of the result are kept.
 
@@ -37,7 +54,7 @@ class Shifter(wiring.Component):
     Members
     -------
     x : In(signed(width))           number
-    n : In                          amount; static while numbers are under way
+    n : In                          amount; static while numbers are under way, and a cycle before
     y : Out(signed(high - low))     shifted number, ``latency`` cycles after ``x``
     overflow : Out(1)               with ``y``: x * 2^n is outside signed(high), ``y`` means nothing
     negative : Out(1)               with ``y``: x < 0
@@ -66,26 +83,15 @@ class Shifter(wiring.Component):
         """Cycles from ``x`` to ``y``."""
         return len(self.steps)
 
-    def lost(self, value: Value, low: int, steps: tuple[int, ...]) -> Value:
-        """Whether the ``steps`` chosen move significant bits of ``value`` past ``high``; its bit 0 has weight 2^low."""
-        steps = sorted(steps)
-        chosen = Cat(self.n[step.bit_length() - 1] for step in steps)
-        lost, top = Value.cast(0), len(value) - 1
-        for pick in range(1, 1 << len(steps)):  # in the order of the amounts
-            amount = sum(step for i, step in enumerate(steps) if pick >> i & 1)
-            bottom = max(0, self.high - 1 - amount - low)
-            if bottom < top:
-                moved = value[bottom:top] ^ value[-1].replicate(top - bottom)
-                lost = lost | (chosen >= pick) & moved.any()
-                top = bottom
-        return lost
-
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         value, low, remaining = self.x, 0, self.reach
-        overflow, negative = Value.cast(0), self.x[-1]
+        negative = self.x[-1]
+        overflow = self._lost(m)
+        n = register(m, self.n, "n_wide")  # one copy drives the words, the other what ``_lost`` looks at
         for index, steps in enumerate(self.steps):
-            overflow = register(m, overflow | self.lost(value, low, steps), f"overflow{index}")
+            if index:
+                overflow = register(m, overflow, f"overflow{index}")
             negative = register(m, negative, f"negative{index}")
             for step in steps:
                 remaining -= step
@@ -93,11 +99,19 @@ class Shifter(wiring.Component):
                 high = min(low + len(value) + step, self.high)
                 low += drop
                 wide = Signal(signed(high - low), name=f"shift{step}")
-                m.d.comb += wide.eq(Mux(self.n[step.bit_length() - 1], value << step, value) >> drop)
+                m.d.comb += wide.eq(Mux(n[step.bit_length() - 1], value << step, value) >> drop)
                 value = wide
             value = register(m, value, f"value{index}")
         m.d.comb += [self.y.eq(value), self.overflow.eq(overflow), self.negative.eq(negative)]
         return m
+
+    def _lost(self, m: Module) -> Value:
+        """A cycle after ``x``: whether it has significant bits that are to move past ``high``."""
+        least = [self.high - 1 - bit for bit in range(self.width - 1)]  # amount that moves a bit past the sign
+        lost = Signal(self.width - 1, reset_less=True)
+        m.d.sync += lost.eq(Cat(at_least(self.n, amount) for amount in least))
+        moved = lost & (self.x[:-1] ^ self.x[-1].replicate(self.width - 1))
+        return register(m, Cat(moved[bit:bit + 4].any() for bit in range(0, self.width - 1, 4)), "moved").any()
 
 
 class Scale(wiring.Component):
@@ -152,7 +166,7 @@ class Scale(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from ``x`` to ``q``."""
-        return self.shifter.latency + 2
+        return self.r_delay + Saturate.LATENCY + 1
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
@@ -164,19 +178,58 @@ class Scale(wiring.Component):
 
         total = register(m, (shifter.y + self.r)[FRACTION:], "total")
         tie = register(m, self.even & shifter.y[FRACTION - 1] & (shifter.y[:FRACTION - 1] == 0), "tie")
-        rounded = Cat(total[0] & ~tie, total[1:]).as_signed()
-        overflow = register(m, shifter.overflow, "overflow")
-        negative = register(m, shifter.negative, "negative")
-
-        outside, bound = symmetric(rounded, self.out_width)
-        outside8, bound8 = symmetric(rounded, 8)
-        clipped = Signal()
-        limit = Signal(self.out_width)
+        m.submodules.saturate = saturate = Saturate(width=len(total), out_width=self.out_width)
         m.d.comb += [
-            clipped.eq(overflow | Mux(self.narrow, outside8, outside)),
-            limit.eq(Mux(self.narrow, bound8, bound)),
+            saturate.x.eq(Cat(total[0] & ~tie, total[1:])),
+            saturate.narrow.eq(self.narrow), saturate.keep.eq(some),
+            saturate.overflow.eq(register(m, shifter.overflow, "overflow")),
+            saturate.negative.eq(register(m, shifter.negative, "negative")),
+            self.q.eq(saturate.y), self.clipped.eq(saturate.clipped),
         ]
+        return m
+
+
+class Saturate(wiring.Component):
+    """A signed number limited to +-(2^(out_width-1) - 1).
+
+    Parameters
+    ----------
+    width, out_width : bits of ``x`` and ``y``
+
+    Members
+    -------
+    x : In(signed(width))        number
+    overflow, negative : In(1)   with ``x``: it is beyond ``width`` bits, on this side
+    keep : In(1)                 a cycle after ``x``: else ``y`` is 0
+    narrow : In(1)               limit to +-127 whatever ``out_width``; static
+    y : Out(signed(out_width))   LATENCY cycles after ``x``
+    clipped : Out(1)             with ``y``: it was limited
+    """
+
+    LATENCY = 2
+
+    def __init__(self, *, width: int, out_width: int) -> None:
+        self.width, self.out_width = width, out_width
+        super().__init__({
+            "x": In(signed(width)),
+            "overflow": In(1),
+            "negative": In(1),
+            "keep": In(1),
+            "narrow": In(1),
+            "y": Out(signed(out_width)),
+            "clipped": Out(1),
+        })
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        outside8, bound8 = symmetric(self.x, 8)
+        outside, bound = symmetric(self.x, self.out_width)
+        clipped = register(m, self.overflow | Mux(self.narrow, outside8, outside), "outside")
+        negative = register(m, self.negative, "negative")
+        low = register(m, self.x[:self.out_width], "low")
+        limit = Signal(self.out_width)
+        m.d.comb += limit.eq(Mux(self.narrow, bound8, bound))
         # limit is odd: -limit is ~limit with bit 0 set
-        bounded = Mux(clipped, limit ^ negative.replicate(self.out_width) | 1, rounded[:self.out_width])
-        m.d.sync += [self.q.eq(Mux(some, bounded, 0)), self.clipped.eq(clipped & some)]
+        bounded = Mux(clipped, limit ^ negative.replicate(self.out_width) | 1, low)
+        m.d.sync += [self.y.eq(Mux(self.keep, bounded, 0)), self.clipped.eq(clipped & self.keep)]
         return m

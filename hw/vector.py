@@ -49,15 +49,18 @@ class VectorUnit(wiring.Component):
     done : Out(1)                 pulse with the pass's last token
 
     Latency: a pass is ``busy`` from the cycle after ``start`` for as many cycles as words of the first stream, or
-    with ``pair`` in ADD and ADDB twice as many less 1. The token of a word (AVG, MAX: of its last) comes 3 cycles after
-    the cycle the word takes, that of MAXB 7; SUM's only one T + 8 + drop cycles after its last word's.
+    with ``pair`` in ADD and ADDB twice as many less 1. The token of a word (AVG, MAX: of its last) comes TOKEN_DELAY
+    cycles after the cycle the word takes, that of MAXB ROUTE_DELAY; SUM's only one T + drop + TOTAL_DELAY cycles after
+    its last word's.
     """
 
     ACC_DELAY = PostProcessor.ACC_DELAY
     # cycles from a word in the walk to:
     X_STAGE = 1 + READ_LATENCY  # its data on ``x``
     ACC_STAGE = X_STAGE + VectorLane.LATENCY  # its ``acc`` and ``op2``
-    ROUTE_STAGE = X_STAGE + VectorLane.EMIT_DELAY + 1  # the same, MAXB
+    ROUTE_STAGE = X_STAGE + VectorLane.ROUTE_LATENCY  # the same, MAXB
+    TOKEN_DELAY, ROUTE_DELAY = ACC_STAGE - ACC_DELAY, ROUTE_STAGE - ACC_DELAY
+    TOTAL_DELAY = ACC_STAGE + 2
 
     def __init__(self, *, size: int) -> None:
         self.size = size

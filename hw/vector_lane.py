@@ -1,10 +1,15 @@
 """One lane of the vector unit: product, sum, maximum; and the sum over all lanes."""
 
-from amaranth.hdl import Array, Module, Mux, Signal, signed
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.scale import register
+from hw import multiplier
+from hw.multiplier import Multipliers
+from hw.scale import greater, register
 
 __all__ = ["TotalScan", "VectorControl", "VectorLane"]
 
@@ -54,14 +59,15 @@ class VectorLane(wiring.Component):
     take : In(1)                   in cycle TAKE_DELAY, MAXB: the window is complete
     emit : In(2)                   in cycle EMIT_DELAY, MAXB: place in the window ``sum`` is wanted for
     first, use : In(1)             in cycle TAKE_DELAY: start a sum, at ``term``; the word belongs to it
-    sum : Out(signed(SUM_BITS))    in cycle LATENCY (AVG, SUM: of the last word); in MAXB EMIT_DELAY + 1 after its ``x``
+    sum : Out(signed(SUM_BITS))    in cycle LATENCY (AVG, SUM: of the last word); in MAXB ROUTE_LATENCY after its ``x``
     """
 
     SUM_BITS = 40  # 2^24 products of two int8
-    RANK_DELAY = 1
-    TAKE_DELAY = 2
-    EMIT_DELAY = 6  # after its own x, so that the four of a window follow the window's last
-    LATENCY = 3
+    TAKE_DELAY = multiplier.LATENCY
+    RANK_DELAY = TAKE_DELAY - 1
+    EMIT_DELAY = TAKE_DELAY + 4  # after its own x, so that the four of a window follow the window's last
+    LATENCY = TAKE_DELAY + 2
+    ROUTE_LATENCY = EMIT_DELAY + 2
 
     control: In(VectorControl)
     x: In(signed(8))
@@ -78,27 +84,34 @@ class VectorLane(wiring.Component):
         m = Module()
         control = self.control
 
-        # stage 1: operands at rest; stage 2: product
-        x = register(m, self.x, "x_in")
-        z = register(m, Mux(control.total & control.pair, self.y, control.factor), "z_in")
-        product = register(m, x * z, "product")
+        # until TAKE_DELAY: product
+        m.submodules.multiplier = multiply = Multipliers(count=1, a_bits=8, b_bits=16)
+        m.d.comb += [
+            multiply.a[0].eq(self.x),
+            multiply.b[0].eq(Mux(control.total & control.pair, self.y, control.factor)),
+        ]
 
-        # stage 2: the maximum so far, its place; stage 3: that of a window, while the next one is looked at
+        # until TAKE_DELAY: the maximum so far, its place; then that of a window, while the next one is looked at
+        x = self.x
+        for stage in range(self.RANK_DELAY):
+            x = register(m, x, f"x{stage}")
         best, place = Signal(signed(8), reset_less=True), Signal(2, reset_less=True)
-        with m.If(self.begin | (x > best)):
+        larger = greater(x.as_unsigned() ^ 0x80, best.as_unsigned() ^ 0x80)
+        with m.If(self.begin | larger):
             m.d.sync += [best.eq(x), place.eq(self.index)]
         error, chosen = Signal(signed(8), reset_less=True), Signal(3, reset_less=True)
         with m.If(self.take):
             blocked = control.mask & (best <= 0)
             m.d.sync += [error.eq(self.y), chosen[:2].eq(place), chosen[2].eq(blocked)]
 
-        # stage 3: sum
+        # what is added; sum
         pooled, added = Signal(signed(8)), Signal(signed(24))
         m.d.comb += [
             pooled.eq(Mux(control.largest, best, Mux(chosen == self.emit, error, 0))),
-            added.eq(Mux(control.largest | control.route, pooled, Mux(self.use, product, 0))),
+            added.eq(Mux(control.largest | control.route, pooled, Mux(self.use, multiply.p[0], 0))),
         ]
-        m.d.sync += self.sum.eq(Mux(self.first, control.term, self.sum) + added)
+        first = register(m, self.first, "first_in")
+        m.d.sync += self.sum.eq(Mux(first, control.term, self.sum) + register(m, added, "added_in"))
         return m
 
 
@@ -130,19 +143,16 @@ class TotalScan(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        index = Signal(range(self.lanes))
+        turn = Signal(self.lanes, init=1)  # bit n: lane n's is picked
         scanning, merge, shifting = Signal(), Signal(), Signal()
         picked = Signal(signed(VectorLane.SUM_BITS), reset_less=True)
         total = Signal(signed(VectorLane.SUM_BITS + 4), reset_less=True)
         left = Signal(5, reset_less=True)
-        last = index == self.lanes - 1
 
         with m.If(self.start | scanning):
-            m.d.sync += [index.eq(Mux(last, 0, index + 1)), scanning.eq(~last)]
-        m.d.sync += [
-            picked.eq(Array(self.sums[n] for n in range(self.lanes))[index]),
-            merge.eq(self.start | scanning),
-        ]
+            m.d.sync += [turn.eq(turn.rotate_left(1)), scanning.eq(~turn[-1])]
+        mine = [Mux(turn[n], self.sums[n].as_unsigned(), 0) for n in range(self.lanes)]
+        m.d.sync += [picked.eq(reduce(or_, mine).as_signed()), merge.eq(self.start | scanning)]
         with m.If(self.start):
             m.d.sync += [total.eq(0), left.eq(self.drop)]
         with m.If(merge):

@@ -45,7 +45,7 @@ def test_scale(kind, narrow, even):
         ctx.set(dut.even, even)
         for s in range(dut.least, 33):
             ctx.set(dut.s, s)
-            await ctx.tick().repeat(2)
+            await ctx.tick().repeat(3)
             x = numbers(rng, dut.width, 20)
             x += [(2 * k + 1 << s) >> 1 for k in (-3, -2, -1, 0, 1, 2) if 0 < s < dut.width - 3]  # ties
             r = [HALF if even else rng.choice([HALF, HALF, 0, TOP, rng.randint(0, TOP)]) for _ in x]
@@ -82,6 +82,7 @@ def test_shifter(kind):
     async def bench(ctx):
         for n in range(dut.reach + 1):
             ctx.set(dut.n, n)
+            await ctx.tick()
             x = numbers(rng, dut.width, 10)
             for cycle in range(len(x) + dut.latency):
                 if cycle >= dut.latency:

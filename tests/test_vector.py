@@ -127,7 +127,7 @@ class Bench:
             ctx.set(dut.start, 0)
             if done is not None and at == done + VectorUnit.ACC_DELAY + self.size - 1:
                 break  # the control may change
-            if quiet and at == abort + 16 + self.size:
+            if quiet and at == abort + 18 + self.size:
                 break
             assert at < job.reads + job.wait + 100, "never done"
 
@@ -198,7 +198,7 @@ class Make:
             op2 = flat((vector.shortcut_backward if backward else vector.shortcut)(b.values, shape))
             cycles = 2 * cycles - 1
         control = {"add": 1, "pair": bool(other), "factor": factor, "term": term}
-        return Pass(control, operands, memory, memory, flat(a.values) * factor + term, op2, None, cycles, 3)
+        return Pass(control, operands, memory, memory, flat(a.values) * factor + term, op2, None, cycles, VectorUnit.TOKEN_DELAY)
 
     def sum(self, shape, *, pair=False, drop=0, factor=1):
         a = self.image(self.act, shape[0] * shape[1] * shape[2], 1, 1, shape[3])
@@ -206,24 +206,25 @@ class Make:
         acc = (flat(b.values) * (flat(a.values) if pair else factor)).sum(keepdims=True) >> drop
         control = {"total": 1, "pair": pair, "drop": drop, "factor": factor}
         operands = {"a": a, "b": b, "dst": self.image(self.act, 1, 1, 1, 1)}
-        return Pass(control, operands, self.err, self.act, acc, None, None, self.words(shape), 8 + self.size + drop)
+        return Pass(control, operands, self.err, self.act, acc, None, None, self.words(shape),
+                    VectorUnit.TOTAL_DELAY + self.size + drop)
 
     def average(self, shape):
         a, dst = self.image(self.act, *shape), self.image(self.act, shape[0], 1, 1, shape[3])
         return Pass({"average": 1, "factor": 1}, {"a": a, "dst": dst}, self.act, self.act, vector.average(a.values),
-                    None, None, self.words(shape), 3)
+                    None, None, self.words(shape), VectorUnit.TOKEN_DELAY)
 
     def spread(self, shape):
         a, dst = self.image(self.err, shape[0], 1, 1, shape[3]), self.image(self.err, *shape)
         acc = vector.average_backward(a.values[:, 0, 0], shape)
         return Pass({"spread": 1, "factor": 1}, {"a": a, "dst": dst}, self.err, self.err, flat(acc),
-                    None, None, self.words(shape), 3)
+                    None, None, self.words(shape), VectorUnit.TOKEN_DELAY)
 
     def largest(self, planes, height, width, cols):
         a = self.image(self.act, planes, 2 * height, 2 * width, cols)
         dst = self.image(self.act, planes, height, width, cols)
         return Pass({"largest": 1, "factor": 1}, {"a": a, "dst": dst}, self.act, self.act,
-                    flat(vector.largest(a.values)), None, None, self.words(a.shape), 3)
+                    flat(vector.largest(a.values)), None, None, self.words(a.shape), VectorUnit.TOKEN_DELAY)
 
     def route(self, planes, height, width, cols, *, mask=False):
         b = self.image(self.act, planes, 2 * height, 2 * width, cols)
@@ -231,7 +232,8 @@ class Make:
         acc = vector.largest_backward(a.values, b.values, mask=mask)
         offsets = np.arange(self.words(b.shape)).reshape(planes, height, 2, width, 2, -1)
         return Pass({"route": 1, "factor": 1, "mask": mask}, {"a": a, "b": b, "dst": dst}, self.act, self.err,
-                    flat(acc), None, offsets.transpose(0, 1, 3, 5, 2, 4).ravel().tolist(), self.words(b.shape), 7)
+                    flat(acc), None, offsets.transpose(0, 1, 3, 5, 2, 4).ravel().tolist(), self.words(b.shape),
+                    VectorUnit.ROUTE_DELAY)
 
 
 @SIZES
