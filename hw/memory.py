@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from hw.scale import register
 from shiftgrad.config import WORD_BITS
 
 __all__ = ["READ_LATENCY", "HostWord", "SkewedMemory"]
@@ -39,7 +40,8 @@ class SkewedMemory(wiring.Component):
     h_en : In(1)          with ``w_en``: store the bytes of the host word instead of ``w_data``
     h_word : In           host word at lane n, n cycles after the root (rippled by its owner, shared by all memories)
 
-    A read of a word written in the same cycle gives the old value. Addresses beyond ``depth`` must not be written.
+    A read whose root comes in the cycle of a write's gives the old value, and one two cycles later the new one; in between
+    the word must not be read, for block RAMs do not say what they give. Addresses beyond ``depth`` must not be written.
     """
 
     def __init__(self, *, lanes: int, depth: int, width: int) -> None:
@@ -63,6 +65,9 @@ class SkewedMemory(wiring.Component):
         bits = (self.depth - 1).bit_length()
         if platform is None:  # simulation and formal
             m.d.sync += Assert(~self.w_en | (self.w_addr < self.depth), f"write beyond {self.depth} words")
+            landing = register(m, Cat(self.w_en, self.w_addr), "landing")
+            clash = self.r_en & landing[0] & (self.r_addr == landing[1:])
+            m.d.sync += Assert(~clash, "a word is read in the cycle after its write")
         read, write = Cat(self.r_en, self.r_addr[:bits]), Cat(self.w_en, self.h_en, self.w_addr[:bits])
         for lane in range(self.lanes):
             bank = Memory(shape=unsigned(self.width), depth=self.depth, init=[])
@@ -74,6 +79,8 @@ class SkewedMemory(wiring.Component):
             m.d.comb += [
                 rd.en.eq(read[0]),
                 rd.addr.eq(read[1:]),
+            ]
+            m.d.sync += [
                 wr.en.eq(write[0] & (~write[1] | selected)),
                 wr.addr.eq(write[2:]),
                 wr.data.eq(Mux(write[1], word.data.word_select(low, self.width), self.w_data[lane])),

@@ -179,7 +179,9 @@ class _Flow:
     def synthesise(self) -> str:
         """RTLIL to a netlist; returns the synthesiser and its version."""
         self.say("synthesising")
-        script = "read_rtlil top.il; synth_ecp5 -nowidelut -top top; write_json top.json"
+        # a bank's word is never read while it is written (hw/memory.py asserts it); logic for that case would double a bank
+        banks = "setparam -set COLLISION_X_MASK 1'1 */t:$memrd_v2 */r:MEMID=*bank* %i"
+        script = f"read_rtlil top.il; {banks}; synth_ecp5 -nowidelut -top top; write_json top.json"
         try:
             version = f"pyosys {metadata.version('pyosys')}"
             code = "import sys; from pyosys import libyosys as y; d = y.Design(); " \
@@ -191,14 +193,17 @@ class _Flow:
         return version
 
     def floorplan(self) -> None:
-        """Give the block RAMs of the lanes in the netlist their sites."""
+        """Use the block RAMs' output registers, and give those of the lanes in the netlist their sites."""
         from hw.boards.floorplan import place_banks
+        from hw.boards.output_registers import absorb_registers
 
-        if not self.board.block_rams:
-            return
         path = self.work / "top.json"
         netlist = json.loads(path.read_text())
         cells = netlist["modules"]["top"]["cells"]
+        self.say(f"output registers of {absorb_registers(cells)} block RAMs used")
+        path.write_text(json.dumps(netlist))
+        if not self.board.block_rams:
+            return
         rams = [name for name, cell in cells.items() if cell["type"] == CELLS["bram"]]
         sites = place_banks(rams, self.board.block_rams)
         for name, site in sites.items():

@@ -16,11 +16,11 @@ SETUP = 19  # fetch, comparisons and exponents of an instruction
 OPERAND = 10  # more for each operand it checks
 SCALAR = 12  # more for each scalar it brings to another exponent
 LOOPS = 13  # loops of a product, or of each part of it
-PASS = (4, 36)  # fill and tail of a pass: 4 T + 36
+PASS = (4, 42)  # fill and tail of a pass: 4 T + 42
 LOSS_ROW = 18  # a row of P = T stride logits: max(2 P, P + 18) cycles
 LOSS_END = 41  # after the last: P + 41
 HALT = 3
-STREAM_PASS = (2, 34)  # fill and tail of a pass of the vector unit: 2 T + 34
+STREAM_PASS = (2, 39)  # fill and tail of a pass of the vector unit: 2 T + 39
 SUM_END = 6  # more for the total of a SUM: T + 6
 PAIR_WORD = 2  # cycles a word of ADD and ADDB with two operands
 MAX_WORD = 4  # cycles a word of the smaller image, both ways

@@ -171,7 +171,7 @@ def measure_component(name: str, unit: Component, *, size: int = 1, seed: int = 
 def _run(work: Path, command: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", *command], cwd=work, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"a tool failed with exit code {done.returncode}: {(done.stderr + done.stdout)[-2000:]}")
+        raise RuntimeError(f"a tool failed with exit code {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
 
 
 def read_report(unit: str, size: int, report: dict[str, Any], wrapped: Wrapped) -> Timing:
