@@ -15,10 +15,10 @@ SEED ?= 0
 UNIT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint verilog sim campaign experiments bitstream timing area bench clean distclean
+.PHONY: help install run test lint verilog sim campaign experiments bitstream timing area scaling-unit bench clean distclean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "variables: CONFIG=$(CONFIG) BOARD=$(BOARD) JOBS=$(JOBS) PYTHON=$(PYTHON) PYTEST='tests/test_x.py -k name'"
 
 $(INSTALLED): pyproject.toml
@@ -62,6 +62,9 @@ area: $(INSTALLED)  ## LUTs, flip-flops, multipliers and RAMs of BOARD by unit, 
 
 timing: $(INSTALLED)  ## speed and size of every unit of the machine alone on the ECP5 (UNIT=name for one, with its slowest path)
 	$(BIN)/python -m shiftgrad.unit_timing $(UNIT) --size 8 --json build/timing.json
+
+scaling-unit: $(INSTALLED)  ## FP32 batch normalisation beside the lane's scaling by shifts, in docs/results
+	$(BIN)/python -m experiments scaling-unit
 
 bench: $(INSTALLED)  ## speed, utilisation and accuracy
 	$(BIN)/shiftgrad $(BENCH)
