@@ -15,7 +15,7 @@ SEED ?= 0
 UNIT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint verilog sim campaign experiments bitstream timing area scaling-unit bench clean distclean
+.PHONY: help install run test lint verilog sim campaign experiments bitstream timing area scaling-unit silicon bench clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,10 @@ timing: $(INSTALLED)  ## speed and size of every unit of the machine alone on th
 
 scaling-unit: $(INSTALLED)  ## FP32 batch normalisation beside the lane's scaling by shifts, in docs/results
 	$(BIN)/python -m experiments scaling-unit
+
+silicon: $(INSTALLED)  ## hours: clock and size of every board, three seeds each, beside PyTorch; goes on where it was; HOURS=H
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]'
+	$(BIN)/shiftgrad silicon $(if $(HOURS),--hours $(HOURS))
 
 bench: $(INSTALLED)  ## speed, utilisation and accuracy
 	$(BIN)/shiftgrad $(BENCH)
