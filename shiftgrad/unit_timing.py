@@ -22,7 +22,7 @@ from shiftgrad.config import Config, get_config
 
 __all__ = ["Timing", "Wrapped", "measure", "measure_component", "table", "units"]
 
-CONFIG = "ulx3s_85f_8x8"
+CONFIG, BOARD = "ulx3s_85f_8x8", "ulx3s_85f"
 SYNTHESIS = "read_rtlil top.il; synth_ecp5 -nowidelut -top top; write_json top.json"
 YOSYS = ("import sys; from pyosys import libyosys as y; d = y.Design(); "
          "[y.run_pass(p.strip(), d) for p in sys.argv[1].split(';')]")
@@ -153,10 +153,13 @@ def measure(unit: str, config: Config, *, seed: int = 1, freq_mhz: int = 160) ->
 
 def measure_component(name: str, unit: Component, *, size: int = 1, seed: int = 1, freq_mhz: int = 160) -> Timing:
     """:func:`measure` of any component."""
+    from hw.boards import get_board
+
     wrapped = Wrapped(unit)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        (work / "top.il").write_text(rtlil.convert(wrapped, ports=[wrapped.clk, wrapped.i, wrapped.o]))
+        (work / "top.il").write_text(rtlil.convert(wrapped, ports=[wrapped.clk, wrapped.i, wrapped.o],
+                                                 platform=get_board(BOARD).platform()))
         _run(work, [YOSYS, SYNTHESIS])
         _run(work, [NEXTPNR, "--85k", "--package", "CABGA381", "--speed", "6", "--json", "top.json",
                     "--report", "report.json", "--lpf-allow-unconstrained", "--timing-allow-fail",
