@@ -273,6 +273,8 @@ class _Flow:
                     text.flush()
                     if route and (news := route.feed(line)):
                         self.say(news)
+                    if route and route.stuck:
+                        raise BitstreamError(f"{step} stopped: {route.stuck} (see {log})")
             except BaseException:
                 process.kill()
                 raise
