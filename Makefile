@@ -16,10 +16,10 @@ SEED ?= 0
 UNIT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run convrun test lint verilog sim campaign experiments bitstream timing area bench clean distclean
+.PHONY: help install run convrun test lint verilog sim campaign experiments bitstream timing area scaling-unit silicon bench clean distclean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "variables: CONFIG=$(CONFIG) BOARD=$(BOARD) JOBS=$(JOBS) PYTHON=$(PYTHON) PYTEST='tests/test_x.py -k name'"
 
 $(INSTALLED): pyproject.toml
@@ -66,6 +66,13 @@ area: $(INSTALLED)  ## LUTs, flip-flops, multipliers and RAMs of BOARD by unit, 
 
 timing: $(INSTALLED)  ## speed and size of every unit of the machine alone on the ECP5 (UNIT=name for one, with its slowest path)
 	$(BIN)/python -m shiftgrad.unit_timing $(UNIT) --size 8 --json build/timing.json
+
+scaling-unit: $(INSTALLED)  ## FP32 batch normalisation beside the lane's scaling by shifts, in docs/results
+	$(BIN)/python -m experiments scaling-unit
+
+silicon: $(INSTALLED)  ## hours: clock and size of every board, three seeds each, beside PyTorch; goes on where it was; HOURS=H
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]'
+	$(BIN)/shiftgrad silicon $(if $(HOURS),--hours $(HOURS))
 
 bench: $(INSTALLED)  ## utilisation by phase and layer, scaling and simulation speed, in build/bench/bench.md
 	$(BIN)/shiftgrad $(BENCH)

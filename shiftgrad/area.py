@@ -117,7 +117,8 @@ def load(path: Path) -> list[Cell]:
     except OSError as error:
         raise AreaError(f"{path}: wanted the cells of a placed design, as make bitstream writes them, got "
                         f"{error.strerror or error}") from error
-    return [Cell(scope=tuple(filter(None, scope.split("."))), kind=kind, x=int(x), y=int(y)) for scope, kind, x, y in rows]
+    return [Cell(scope=tuple(filter(None, scope.split("."))), kind=kind, x=int(x), y=int(y))
+            for scope, kind, x, y in rows]
 
 
 def count(cells: Sequence[Cell], title: str, used: Mapping[str, int] | None = None) -> Area:
@@ -158,7 +159,8 @@ def _row(head: str, counts: Mapping[str, int], total: Mapping[str, int]) -> str:
     return f"| {head} | {' | '.join(cells)} | {counts['dsp'] or ''} | {counts['bram'] or ''} |"
 
 
-def write(cells: Sequence[Cell], folder: Path, name: str, title: str, used: Mapping[str, int] | None = None) -> list[Path]:
+def write(cells: Sequence[Cell], folder: Path, name: str, title: str,
+          used: Mapping[str, int] | None = None) -> list[Path]:
     """``<name>.json``, ``.md`` and ``.png`` (the placed design, coloured by unit) in ``folder``."""
     from shiftgrad.area_plot import draw
 

