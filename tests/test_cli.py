@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from shiftgrad import checkpoint as checkpoints
-from shiftgrad import recipes, session
+from shiftgrad import progress, recipes, session
 from shiftgrad.bench_products import product_plan
 from shiftgrad.cli import main
 from shiftgrad.config import CONFIGS, get_config
@@ -63,6 +63,14 @@ def test_text_ends_with_one_line() -> None:
 
 def test_a_log_gets_a_line_an_evaluation() -> None:
     assert re.search(r"^epoch   1 of 1  step     44 .* held-out loss", shiftgrad(*SMALL).stderr, re.MULTILINE)
+
+
+def test_a_long_run_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    lines = shiftgrad(*SMALL).stderr.splitlines()
+    assert re.fullmatch(r"step      1 of 44, mini-batch loss \d\.\d{4}", lines[0])
+    assert "evaluated 360 of 360 held-out samples" in lines
+    assert shiftgrad(*SMALL, "--quiet").stderr == ""
 
 
 def test_digits_on_the_golden_machine_reach_97_percent() -> None:
