@@ -107,6 +107,9 @@ NETWORK_OPTIONS = (
     click.option("--channels", type=Numbers(int, "sizes"), metavar="N,N,...",
                  help="fixup_resnet: instead of those, channels of the stem and of every block, step 2 where they grow "
                       "[default on grey images: 8,8,16,16]; lenet: of both convolutions  [default: 8,16]"),
+    click.option("--shortcut", type=click.Choice(["subsample", "conv"]),
+                 help="fixup_resnet: past blocks of a new shape: every second pixel with channels of zeros, or a "
+                      "1 x 1 convolution.  [default: subsample]"),
 )
 
 

@@ -35,6 +35,7 @@ class Request:
     depth: int | None = None
     width: int | None = None
     channels: tuple[int, ...] | None = None
+    shortcut: str | None = None
     batch: int | None = None
     epochs: int | None = None
     lr_shift: int | None = None
@@ -66,7 +67,7 @@ class Request:
     def options(self) -> Options:
         """What was asked of the network."""
         return Options(model=self.model or MODELS[0], hidden=self.hidden, depth=self.depth, width=self.width,
-                       channels=self.channels)
+                       channels=self.channels, shortcut=self.shortcut)
 
     def hyper(self) -> dict[str, Any]:
         """The hyperparameters given, by their name in :class:`Hyper`."""

@@ -21,6 +21,8 @@ from shiftgrad.config import CONFIGS, get_config
 from shiftgrad.datasets import DATASETS
 from shiftgrad.device import GoldenDevice
 from shiftgrad.estimate import estimate
+from shiftgrad.models import Block
+from shiftgrad.recipes import Options, network_of
 from shiftgrad.record import PHASES, Hyper
 
 SMALL = ("train", "--hidden", "12", "--batch", "32", "--epochs", "1")
@@ -157,6 +159,10 @@ def test_models(tmp_path: Path) -> None:
     refused(shiftgrad("train", "--model", "lenet", "--channels", "8"), 2, "channels must be two")
     refused(shiftgrad("train", "--model", "fixup_resnet", "--hidden", "8"), 2, "fixup_resnet has no hidden")
     refused(shiftgrad("train", "--model", "fixup_resnet", "--depth", 2, "--channels", "8,8"), 2, "one or the other")
+    assert Options(model="fixup_resnet", shortcut="conv").given == {"shortcut": "conv"}
+    for more in ({}, {"channels": (4, 4, 8)}):
+        net = network_of("digits", (8, 8, 1), 10, Options(model="fixup_resnet", shortcut="conv", **more))
+        assert {b.shortcut for b in net.layers if isinstance(b, Block)} == {"identity", "conv"}
     refused(shiftgrad("train", "--device", "verilator", "--config", "golden_16x16", "--quiet"), 2,
             "golden_16x16 runs on the golden machine only")
 
