@@ -166,7 +166,7 @@ class _Flow:
     def synthesise(self) -> str:
         """RTLIL to a netlist; returns the synthesiser and its version."""
         self.say("synthesising")
-        # a bank's word is never read while it is written (hw/memory.py asserts it); logic for that case would double a bank
+        # a bank's word is never read while it is written (hw/memory.py asserts it): no logic for that case
         banks = "setparam -set COLLISION_X_MASK 1'1 */t:$memrd_v2 */r:MEMID=*bank* %i"
         script = f"read_rtlil top.il; {banks}; synth_ecp5 -nowidelut -top top; write_json top.json"
         try:
