@@ -12,9 +12,10 @@ SIM ?=
 PYTEST ?=
 PROGRAMS ?= 2000
 SEED ?= 0
+UNIT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint verilog sim campaign experiments bitstream bench clean distclean
+.PHONY: help install run test lint verilog sim campaign experiments bitstream timing bench clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +56,9 @@ experiments: $(INSTALLED)  ## days: int8 beside float over batch sizes; MNIST=DI
 
 bitstream: $(INSTALLED)  ## bitstream and timing report for BOARD
 	$(BIN)/shiftgrad bitstream --board $(BOARD)
+
+timing: $(INSTALLED)  ## speed and size of every unit of the machine alone on the ECP5 (UNIT=name for one, with its slowest path)
+	$(BIN)/python -m shiftgrad.unit_timing $(UNIT) --size 8 --json build/timing.json
 
 bench: $(INSTALLED)  ## speed, utilisation and accuracy
 	$(BIN)/shiftgrad $(BENCH)

@@ -1,19 +1,27 @@
 """Exponents of an instruction: every shift amount from the operands' exponents."""
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.table import Scale
 from shiftgrad.isa import EXPONENT_MAX, EXPONENT_MIN, HISTORY
 
-__all__ = ["ExponentUnit"]
+__all__ = ["ExponentUnit", "clamp"]
 
 
-def clamp(value: object, low: int, high: int) -> object:
-    """``value`` limited to [low, high]."""
-    low_c, high_c = Const(low, signed(12)), Const(high, signed(12))
-    return Mux(value < low_c, low_c, Mux(value > high_c, high_c, value))  # type: ignore[operator]
+def clamp(m: Module, value: Value, low: int, high: int, name: str, *, less: int = 0) -> Signal:
+    """``value`` - ``less`` limited to [low, high], two cycles later: comparisons, then a selection."""
+    width = max(len(value), (high + less).bit_length() + 1) + 1
+    under, over = Signal(name=f"{name}_under"), Signal(name=f"{name}_over")
+    kept = Signal(signed(width), name=f"{name}_kept")
+    limited = Signal(signed(max(low, high, -low).bit_length() + 1), name=f"{name}_limited")
+    m.d.sync += [
+        under.eq((value - Const(low + less, signed(width)))[-1]),  # signs of differences: a single carry chain
+        over.eq((Const(high + less, signed(width)) - value)[-1]),
+        kept.eq(value - less), limited.eq(Mux(under, low, Mux(over, high, kept))),
+    ]
+    return limited
 
 
 class ExponentUnit(wiring.Component):
@@ -37,9 +45,14 @@ class ExponentUnit(wiring.Component):
     align, shift, step : Out   d, s, s2 of the lanes, clamped
     new_scale : Out            entry to store, given ``zero`` and ``log2`` of the write pass, unless ``freeze``
     freeze : In(1)             leave the history alone
+
+    After a change of ``measured``, ``zero`` and ``log2`` alone all is right within RANGE_LATENCY cycles, ``new_scale``
+    within STORE_LATENCY.
     """
 
-    LATENCY = 6
+    LATENCY = 14
+    RANGE_LATENCY = 8
+    STORE_LATENCY = 5
 
     grad: In(1)
     e_x: In(signed(8))
@@ -66,64 +79,89 @@ class ExponentUnit(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        e_acc, e_v = Signal(signed(10)), self.e_v
-        own = Signal(signed(8))
-        floor = Const(EXPONENT_MIN, signed(8))
+        self.held = held = {name: Signal.like(getattr(self, name), name=f"held_{name}")  # stage 1: the inputs
+                            for name in ("grad", "e_x", "e_y", "e_add", "e_dst", "most", "rate", "scale", "delayed",
+                                         "measured", "zero", "log2", "freeze")}
+        m.d.sync += [register.eq(getattr(self, name)) for name, register in held.items()]
+        self._guard(m)
+        own = self._target(m, self._recent(m))
+        self._shifts(m)
+        self._store(m, own)
+        return m
 
-        # stage 1: exponent of the accumulators, history in pairs
-        m.d.sync += e_acc.eq(self.e_x + self.e_y)
-        level = []
+    def _recent(self, m: Module) -> Signal:
+        """Largest exponent of the history; stages 2 to 5."""
+        scale, level = self.held["scale"], []
         for i in range(HISTORY):
             entry = Signal(signed(8), name=f"history{i}")
-            m.d.comb += entry.eq(Mux(self.scale.count > i, self.scale.history[i], floor))
+            m.d.sync += entry.eq(Mux(scale.count > i, scale.history[i], Const(EXPONENT_MIN, signed(8))))
             level.append(entry)
-        while len(level) > 1:  # stages 1 to 3
+        while len(level) > 1:
             pairs = [Signal(signed(8), name=f"max{len(level)}_{i}") for i in range(len(level) // 2)]
-            m.d.sync += [p.eq(Mux(x > y, x, y)) for p, x, y in zip(pairs, level[::2], level[1::2], strict=True)]
+            m.d.sync += [p.eq(Mux((x - y)[-1], y, x)) for p, x, y in zip(pairs, level[::2], level[1::2], strict=True)]
             level = pairs
-        (recent,) = level
+        return level[0]
 
-        # stage 2: guard shift; stage 3: exponent of v
-        wanted, guard = Signal(signed(11)), Signal(signed(6))
-        zero = Const(0, signed(11))
-        m.d.comb += wanted.eq(e_acc - self.e_add + 3)
-        with m.If(~self.grad):
+    def _guard(self, m: Module) -> None:
+        """Stage 2: exponent of the accumulators; 3 to 6: guard shift; 7: exponent of v."""
+        held, e_acc = self.held, Signal(signed(9))
+        apart, wanted, guard = Signal(signed(10)), Signal(signed(11)), Signal(signed(6))
+        largest, none = Signal(), Signal()
+        most = held["most"]
+        m.d.sync += [
+            e_acc.eq(held["e_x"] + held["e_y"]), apart.eq(e_acc - held["e_add"]), wanted.eq(apart + 3),
+            largest.eq(most[-1] | (most - wanted)[-1]), none.eq(wanted[-1]),
+        ]
+        with m.If(~held["grad"]):
             m.d.sync += guard.eq(0)
-        with m.Elif((self.most < 0) | (wanted > self.most)):
-            m.d.sync += guard.eq(self.most)
-        with m.Elif(wanted < zero):
+        with m.Elif(largest):
+            m.d.sync += guard.eq(most)
+        with m.Elif(none):
             m.d.sync += guard.eq(0)
         with m.Else():
             m.d.sync += guard.eq(wanted)
         m.d.sync += [
-            e_v.eq(e_acc - guard), self.guard.eq(Mux(guard < 0, 0, guard)), self.drop.eq(Mux(guard < 0, -guard, 0)),
+            self.e_v.eq(e_acc - guard),
+            self.guard.eq(Mux(guard < 0, 0, guard)), self.drop.eq(Mux(guard < 0, -guard, 0)),
         ]
 
-        # stage 4: the tensor's own exponent; stage 5: target; stage 6: shifts
-        m.d.sync += own.eq(clamp(e_v + self.log2 - 7, EXPONENT_MIN, EXPONENT_MAX))
-        m.d.comb += self.need_range.eq(~(self.delayed & (self.scale.count != 0)))
+    def _target(self, m: Module, recent: Signal) -> Signal:
+        """Stages 8 to 10: the tensor's own exponent, returned; stage 11: its target."""
+        held, sum_log2 = self.held, Signal(signed(11))
+        m.d.sync += sum_log2.eq(self.e_v + held["log2"])
+        own = clamp(m, sum_log2, EXPONENT_MIN, EXPONENT_MAX, "own", less=7)
+        recent = clamp(m, recent, EXPONENT_MIN, EXPONENT_MAX, "recent")
+        m.d.sync += self.need_range.eq(~(held["delayed"] & (held["scale"].count != 0)))
         with m.If(~self.need_range):
-            m.d.sync += self.e_t.eq(clamp(recent, EXPONENT_MIN, EXPONENT_MAX))
-        with m.Elif(self.measured):
-            m.d.sync += self.e_t.eq(Mux(self.zero, self.scale.exponent, own))
-        added = Signal(signed(10))
-        m.d.comb += added.eq(Mux(self.grad, self.e_add - 3, self.e_add))
+            m.d.sync += self.e_t.eq(recent)
+        with m.Elif(held["measured"]):
+            m.d.sync += self.e_t.eq(Mux(held["zero"], held["scale"].exponent, own))
+        return own
+
+    def _shifts(self, m: Module) -> None:
+        """Stage 12: differences; 13 and 14: within the shifters' reach."""
+        held = self.held
+        added, align, updated = Signal(signed(9)), Signal(signed(11)), Signal(signed(9))
+        shift, step = Signal(signed(11)), Signal(signed(11))
         m.d.sync += [
-            self.align.eq(clamp(added - e_v, -31, 31)),
-            self.shift.eq(clamp(self.e_t - e_v, -7, 32)),
-            self.step.eq(clamp(self.e_dst + self.rate - self.e_t, -15, 32)),
+            added.eq(held["e_add"] - Mux(held["grad"], 3, 0)), align.eq(added - self.e_v),
+            updated.eq(held["e_dst"] + held["rate"]),
+            shift.eq(self.e_t - self.e_v), step.eq(updated - self.e_t),
+        ]
+        m.d.comb += [
+            self.align.eq(clamp(m, align, -31, 31, "align")), self.shift.eq(clamp(m, shift, -7, 32, "shift")),
+            self.step.eq(clamp(m, step, -15, 32, "step")),
         ]
 
-        push = Signal()
+    def _store(self, m: Module, own: Signal) -> None:
+        scale, new, push = self.held["scale"], self.new_scale, Signal()
+        more = Signal(4)
+        m.d.sync += [
+            push.eq(~self.held["zero"] & ~self.held["freeze"]),
+            more.eq(Mux(scale.count < HISTORY, scale.count + 1, scale.count)),
+        ]
         m.d.comb += [
-            push.eq(~self.zero & ~self.freeze),
-            self.new_scale.exponent.eq(self.e_t),
-            self.new_scale.count.eq(Mux(push & (self.scale.count < HISTORY), self.scale.count + 1, self.scale.count)),
-            self.new_scale.history.eq(self.scale.history),
+            new.exponent.eq(self.e_t), new.count.eq(Mux(push, more, scale.count)), new.history.eq(scale.history),
         ]
         with m.If(push):
-            m.d.comb += [
-                self.new_scale.history[0].eq(own),
-                *(self.new_scale.history[i].eq(self.scale.history[i - 1]) for i in range(1, HISTORY)),
-            ]
-        return m
+            m.d.comb += [new.history[0].eq(own), *(new.history[i].eq(scale.history[i - 1]) for i in range(1, HISTORY))]

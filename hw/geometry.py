@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.multiplier import Multipliers
 from hw.operand import Operand
 from shiftgrad.config import WORD_BITS
 
@@ -76,15 +77,17 @@ class Loops(data.Struct):
 class Axis(data.Struct):
     """One direction of a pass: which taps see the lattice, and where.
 
-    ``first`` is the position of the first tap, ``taps`` how many less 1, ``none`` that there are none, ``kernel`` the
-    kernel coordinate of the tap that comes first, ``last`` lattice points less 1.
+    ``first`` is the position of the first tap, ``away`` its magnitude, ``taps`` how many less 1, ``none`` that there
+    are none, ``kernel`` the kernel coordinate of the tap that comes first, ``points`` the lattice points, ``last`` less 1.
     """
 
     first: signed(5)
+    away: unsigned(4)
     taps: unsigned(3)
     none: unsigned(1)
     kernel: unsigned(3)
     last: unsigned(8)
+    points: unsigned(9)
 
 
 class Geometry(wiring.Component):
@@ -106,7 +109,7 @@ class Geometry(wiring.Component):
     loops : Out(Loops)          from LATENCY cycles after ``start``
     """
 
-    LATENCY = 12
+    LATENCY = 14
 
     def __init__(self, *, size: int) -> None:
         self.size = size
@@ -158,20 +161,24 @@ class Geometry(wiring.Component):
 
     def _axis(self, m: Module, name: str, kernel: Value, pad: Value, step: Value, lattice: Value,
               odd: Value) -> data.View:
-        """One direction; ``kernel`` and ``lattice`` are sizes less 1. Two cycles."""
+        """One direction; ``kernel`` and ``lattice`` are sizes less 1. Two cycles, ``first`` and ``points`` three."""
         axis = Axis(Signal(Axis, name=f"axis_{name}"))
         skip, reach = Signal(name=f"skip_{name}"), Signal(4, name=f"reach_{name}")
-        room = Signal(signed(5), name=f"room_{name}")
+        room, points = Signal(signed(5), name=f"room_{name}"), Signal(8, name=f"points_{name}")
         # BWD: the first kernel coordinate seen, where its error lies, and how many steps of the kernel follow it
-        m.d.comb += [skip.eq(step & (odd ^ pad[0])), room.eq(kernel[:3] - skip)]
-        m.d.sync += reach.eq((odd + pad) >> step)
+        odd_pad = odd ^ pad[0]
+        m.d.sync += [
+            skip.eq(step & odd_pad), room.eq(kernel[:3] - (step & odd_pad)), reach.eq((odd + pad) >> step),
+            points.eq(lattice - odd),
+            axis.away.eq(Mux(axis.first < 0, -axis.first, axis.first)), axis.points.eq(axis.last + 1),
+        ]
         taps = room[:3] >> step
         with m.If(self.is_bwd):
             m.d.sync += [
                 axis.none.eq(room < 0), axis.taps.eq(Mux(room < 0, 0, taps)),
                 axis.kernel.eq(Mux(step, Cat(skip, taps[:2]), taps)),
                 axis.first.eq(reach - axis.taps),
-                axis.last.eq((lattice - odd) >> step),
+                axis.last.eq(points >> step),
             ]
         with m.Else():
             m.d.sync += [
@@ -181,48 +188,49 @@ class Geometry(wiring.Component):
         return axis
 
     def _products(self, m: Module, y: data.View, x: data.View, kernel: data.View, lattice: data.View) -> None:
-        """The sums and products, one multiplication a cycle; each is there two cycles later."""
-        loops, a, b = self.loops, self.a, self.b
-        step = Signal(range(self.LATENCY + 1))
-        right = Signal(16)
-        left, product, tap, taps, b_offset, up, across = (  # tap, taps: words of a tap, and of a line of taps
-            Signal(WORD_BITS, name=name) for name in ("left", "product", "tap", "taps", "b_offset", "up", "across"))
-        m.d.sync += [product.eq(left * right), step.eq(Mux(self.start, 1, Mux(step == 0, 0, step + 1)))]
+        """The sums and products, one multiplication a cycle; each is there three cycles later."""
+        loops, a, b, cycles = self.loops, self.a, self.b, self.LATENCY - 1
+        m.submodules.multiplier = multiplier = Multipliers(count=1, a_bits=18, b_bits=17)
+        cycle = Signal(cycles)  # bit n: n + 1 cycles after ``start``
+        m.d.sync += cycle.eq(Cat(self.start, cycle))
+        left, right, product = Signal(WORD_BITS), Signal(16), Signal(WORD_BITS)
+        tap, taps, a_base, b_base = (  # tap, taps: words of a tap, and of a line of taps
+            Signal(WORD_BITS, name=name) for name in ("tap", "taps", "a_base", "b_base"))
+        m.d.comb += [multiplier.a[0].eq(left), multiplier.b[0].eq(right), product.eq(multiplier.p[0])]
 
-        def multiply(u: Value, v: Value) -> None:
-            m.d.sync += [left.eq(u), right.eq(v)]
+        def multiply(n: int, u: Value, v: Value) -> None:
+            with m.If(cycle[n - 1]):
+                m.d.comb += [left.eq(u), right.eq(v)]
 
-        def magnitude(value: Value) -> Value:
-            return Mux(value < 0, -value, value)[:4]
+        def take(n: int, register: Value, value: Value) -> None:
+            with m.If(cycle[n - 1]):
+                m.d.sync += register.eq(value)
 
-        with m.Switch(step):
-            with m.Case(1):
-                multiply(kernel.planes, kernel.stride)
-            with m.Case(2):  # the axes are right from here on
-                multiply(y.last + 1, x.last + 1)
-            with m.Case(3):
-                m.d.sync += tap.eq(product)
-                multiply(product, kernel.width + 1)
-            with m.Case(4):
-                multiply(product, lattice.entry.planes)
-            with m.Case(5):
-                m.d.sync += taps.eq(product)
-                multiply(product, y.kernel)
-            with m.Case(6):
-                m.d.sync += loops.rows.eq(Mux(self.ones, 1, Mux(self.is_grad, a.entry.cols, product)))
-                multiply(tap, x.kernel)
-            with m.Case(7):
-                m.d.sync += b_offset.eq(product)
-                multiply(a.line, magnitude(y.first))
-            with m.Case(8):
-                m.d.sync += b_offset.eq(Mux(self.is_bwd, b_offset + product, 0))
-                multiply(a.entry.stride, magnitude(x.first))
-            with m.Case(9):
-                m.d.sync += [up.eq(Mux(y.first < 0, -product, product)), loops.b_start.eq(b.entry.base + b_offset)]
-            with m.Case(10):
-                m.d.sync += across.eq(Mux(x.first < 0, -product, product))
-            with m.Case(11):
-                m.d.sync += [
-                    loops.a.start.eq(a.entry.base + up + across),
-                    loops.b_tap_x.eq(tap << kernel.step_x), loops.b_tap_y.eq(taps << kernel.step_y), step.eq(0),
-                ]
+        channels, stride, planes, width = (
+            Signal(bits, name=f"of_{name}") for name, bits in (
+                ("channels", 16), ("stride", 16), ("planes", 16), ("width", 9)))
+        m.d.sync += [
+            channels.eq(kernel.planes), stride.eq(kernel.stride), planes.eq(lattice.entry.planes),
+            width.eq(kernel.width + 1),
+        ]
+        multiply(1, channels, stride)
+        multiply(4, product, width)
+        multiply(5, y.points, x.points)
+        multiply(6, a.line, y.away)
+        multiply(7, product, y.kernel)
+        multiply(8, product, planes)
+        multiply(9, a.entry.stride, x.away)
+        multiply(10, tap, x.kernel)
+        take(4, tap, product)
+        take(7, taps, product)
+        take(9, a_base, _moved(a.entry.base, product, y.first < 0))
+        take(10, b_base, b.entry.base + Mux(self.is_bwd, product, 0))
+        take(11, loops.rows, Mux(self.ones, 1, Mux(self.is_grad, a.entry.cols, product)))
+        take(12, loops.a.start, _moved(a_base, product, x.first < 0))
+        take(13, loops.b_start, b_base + Mux(self.is_bwd, product, 0))
+        m.d.sync += [loops.b_tap_x.eq(tap << kernel.step_x), loops.b_tap_y.eq(taps << kernel.step_y)]
+
+
+def _moved(base: Value, by: Value, back: Value) -> Value:
+    """``base`` plus or, with ``back``, minus ``by``, modulo 2^WORD_BITS, in one carry chain."""
+    return (Cat(back, base[:WORD_BITS]) + Cat(back, by ^ back.replicate(WORD_BITS)))[1:1 + WORD_BITS]

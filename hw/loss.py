@@ -34,7 +34,7 @@ class LossUnit(wiring.Component):
     ----------
     lanes : T, lanes of the memories, at least 4
     classes : most columns, 2 to 256
-    read_latency : cycles from a read at the root to lane 0's data, 1 to 2 T - 1
+    read_latency : cycles from a read at the root to lane 0's data, 1 to 2 T - 2
 
     Members
     -------
@@ -53,7 +53,7 @@ class LossUnit(wiring.Component):
     correct, samples : Out(16)          valid samples whose first maximum is the label; valid samples
 
     All inputs from ``rows`` to ``e_stride`` are static from start to done; both strides are ceil(cols / T). Results are
-    cleared by start and final at done. Time: max(2 P, P + 18) cycles a row with P = stride * T, plus P + 41 at most.
+    cleared by start and final at done. Time: max(2 P, P + 18) cycles a row with P = stride * T, plus P + 46 at most.
     No back-pressure: the memories must serve every access.
     """
 
@@ -62,8 +62,8 @@ class LossUnit(wiring.Component):
             raise ValueError(f"lanes must be at least 4, got {lanes!r}")
         if not 2 <= classes <= 256:
             raise ValueError(f"classes must be from 2 to 256, got {classes!r}")
-        if not 1 <= read_latency < 2 * lanes:
-            raise ValueError(f"read_latency must be from 1 to {2 * lanes - 1}, got {read_latency!r}")
+        if not 1 <= read_latency <= 2 * lanes - 2:
+            raise ValueError(f"read_latency must be from 1 to {2 * lanes - 2}, got {read_latency!r}")
         self.lanes, self.classes, self.read_latency = lanes, classes, read_latency
         words = ("rows", "cols", "z_base", "z_stride", "y_base", "e_base", "e_stride")
         super().__init__({
@@ -86,7 +86,8 @@ class LossUnit(wiring.Component):
         top, m = Module(), Module()
         top.submodules.rows = ResetInserter(self.abort)(m)
         m.submodules.scan = scan = LogitScan(lanes=self.lanes, classes=self.classes, read_latency=self.read_latency)
-        m.submodules.exp = exp = Exp2()
+        # a reset would come between the block RAMs and what follows them, and there is nothing to forget
+        top.submodules.exp = exp = Exp2()
         m.submodules.reciprocal = reciprocal = Reciprocal()
         m.submodules.errors = errors = ErrorStream(lanes=self.lanes, classes=self.classes)
         m.d.comb += [
@@ -99,12 +100,11 @@ class LossUnit(wiring.Component):
             exp.d.eq(scan.d), exp.log_index.eq(reciprocal.index), errors.r.eq(reciprocal.r),
         ]
         shift = Signal(signed(9))
-        m.d.comb += shift.eq(8 - self.exponent)
-        m.d.sync += exp.shift.eq(Mux(shift < 0, 0, Mux(shift > 25, 25, shift)))
+        m.d.sync += [shift.eq(8 - self.exponent), exp.shift.eq(Mux(shift[-1], 0, Mux(shift[:8] > 25, 25, shift)))]
 
         row = Signal(_ROW)
         take, counted = Signal(), Signal()
-        write, read = self._buffer(m)
+        write, read = self._buffer(top)
         self._sum(m, scan, exp, write, row, take)
         m.d.comb += [
             take.eq(row.pending & (reciprocal.step == Reciprocal.latency) & ~errors.active),

@@ -1,10 +1,11 @@
 """Back of the loss unit: the reciprocal of a row's sum, and the error stream made with it."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
+from hw.multiplier import Multipliers
 from shiftgrad.config import WORD_BITS
 
 from .loss_exp import delayed
@@ -13,7 +14,7 @@ __all__ = ["ErrorStream", "Reciprocal"]
 
 
 class Reciprocal(wiring.Component):
-    """r = floor((2^34 - 1) / s) for s in [2^16, 2^24], restoring, one bit a cycle; log2 of s on the side.
+    """r = floor((2^34 - 1) / s) for s in [2^16, 2^24], non-restoring, one bit a cycle; log2 of s on the side.
 
     Members
     -------
@@ -36,9 +37,14 @@ class Reciprocal(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        divisor, remainder, normal = (Signal(width, reset_less=True) for width in (25, 24, 25))
-        trial = Signal(signed(26))
-        m.d.comb += [trial.eq(((remainder << 1) | 1) - divisor), self.index.eq(normal[16:24])]
+        divisor, normal = Signal(25, reset_less=True), Signal(25, reset_less=True)
+        remainder, trial = Signal(signed(27), reset_less=True), Signal(27)
+        subtract = ~remainder[-1]  # else the divisor taken away too much comes back: one carry chain, no selection
+        m.d.comb += [
+            trial.eq((Cat(subtract, 1, remainder[:26]) + Cat(subtract, divisor ^ subtract.replicate(25),
+                                                             subtract.replicate(2)))[1:28]),
+            self.index.eq(normal[16:24]),
+        ]
         with m.If(self.start):
             # (2^34 - 1) >> 18 is below any s: only the 18 low bits, all ones, are left to bring down.
             m.d.sync += [divisor.eq(self.s), remainder.eq(0xFFFF), self.step.eq(0)]
@@ -46,8 +52,8 @@ class Reciprocal(wiring.Component):
         with m.Elif(self.step != self.latency):
             m.d.sync += [
                 self.step.eq(self.step + 1),
-                self.r.eq((self.r << 1) | (trial >= 0)),
-                remainder.eq(Mux(trial >= 0, trial, (remainder << 1) | 1)),
+                self.r.eq(Cat(~trial[-1], self.r)),
+                remainder.eq(trial),
             ]
             with m.If(~normal[24]):
                 m.d.sync += [normal.eq(normal << 1), self.octave.eq(self.octave - 1)]
@@ -72,11 +78,11 @@ class ErrorStream(wiring.Component):
     column : Out            column read; its ``p`` and ``hit`` come one cycle later
     p : In(17)              unnormalised probability, from a block RAM
     hit : In(1)             the column is the label
-    r : In(18)              reciprocal, valid from 2 cycles after the first column's read to 2 after the last one's
+    r : In(18)              reciprocal, valid from 1 cycle after the first column's read to 1 after the last one's
     e_en, e_addr, e_data    write root; e_data is ``latency`` cycles after the read
     """
 
-    latency = 5
+    latency = 7
 
     def __init__(self, *, lanes: int, classes: int) -> None:
         self.lanes, self.classes = lanes, classes
@@ -95,9 +101,11 @@ class ErrorStream(wiring.Component):
         m = Module()
         lane, words = Signal(range(self.lanes)), Signal(16)
         lane_end, word_start, live = Signal(), Signal(), Signal()
+        final = Signal()  # the row's last word, a cycle after it begins
+        m.d.sync += final.eq(words == 1)
         m.d.comb += [
             lane_end.eq(lane == self.lanes - 1),
-            self.last.eq(lane_end & (words == 1)),
+            self.last.eq(lane_end & final),
             word_start.eq(self.active & (lane == 0)),
             live.eq(self.counted & (self.column < self.cols)),
         ]
@@ -116,10 +124,14 @@ class ErrorStream(wiring.Component):
         return m
 
     def _arithmetic(self, m: Module, live: Signal) -> None:
-        p, product, rounded = (Signal(width, reset_less=True) for width in (17, 35, 8))
-        hit = delayed(m, self.hit, 3, name="hit", reset_less=True)
-        live = delayed(m, live, 4, name="live")
-        m.d.sync += [p.eq(self.p), product.eq(p * self.r), rounded.eq(product[27:] + product[26])]
+        # r - 2^17 fits 18 bits with a sign; p * 2^17 is added to the product
+        m.submodules.multiplier = multiplier = Multipliers(count=1, a_bits=18, b_bits=18)
+        m.d.comb += [multiplier.a[0].eq(self.p), multiplier.b[0].eq(Cat(self.r[:17], ~self.r[17]).as_signed())]
+        product, rounded = Signal(18, reset_less=True), Signal(8, reset_less=True)  # from bit 17 up
+        p = delayed(m, self.p, 3, name="p", reset_less=True)
+        hit = delayed(m, self.hit, 5, name="hit", reset_less=True)
+        live = delayed(m, live, 6, name="live")
+        m.d.sync += [product.eq(multiplier.p[0][17:35] + p), rounded.eq(product[10:] + product[9])]
         with m.If(~live):
             m.d.sync += self.e_data.eq(0)
         with m.Elif(hit):

@@ -29,7 +29,7 @@ class LogitScan(wiring.Component):
     ----------
     lanes : T, lanes of the memories
     classes : most columns of a row
-    read_latency : cycles from a read at the root to lane 0's data, 1 to 2 T - 1
+    read_latency : cycles from a read at the root to lane 0's data, 1 to 2 T - 2
 
     Members
     -------
@@ -42,7 +42,7 @@ class LogitScan(wiring.Component):
     element : Out(ELEMENT)  pass 2, lane by lane; ``first``, ``last``, ``inside`` are 0 when there is none
     d : Out(8)          max - z of that element
 
-    Latency: element c's distance appears z_stride * T + c + read_latency + 2 cycles after the row begins.
+    Latency: element c's distance appears z_stride * T + c + read_latency + 3 cycles after the row begins.
     """
 
     def __init__(self, *, lanes: int, classes: int, read_latency: int) -> None:
@@ -69,7 +69,7 @@ class LogitScan(wiring.Component):
         }))
         y_lane = Signal(range(self.lanes))
         self._issue(m, tag, y_lane)
-        arrived = delayed(m, tag, self.read_latency, name="arrived")
+        arrived = delayed(m, tag, self.read_latency + 1, name="arrived")
         self._maximum(m, arrived, y_lane)
         return m
 
@@ -79,11 +79,13 @@ class LogitScan(wiring.Component):
         words, rows, row_addr = Signal(16), Signal(16), Signal(WORD_BITS)
         fresh = Signal()  # the next lane is the first of a pass
         lane_end, row_end = Signal(), Signal()
+        final = Signal()  # the pass's last word of this row, a cycle after it begins
+        m.d.sync += final.eq(words == 1)
         m.d.comb += [
             self.begin.eq(self.active & fresh & ~second & self.go),
             tag.en.eq(self.active & (self.begin | second | ~fresh)),
             lane_end.eq(lane == self.lanes - 1),
-            row_end.eq(lane_end & (words == 1)),
+            row_end.eq(lane_end & final),
             tag.first.eq(fresh),
             tag.last.eq(row_end),
             tag.second.eq(second),
@@ -117,18 +119,20 @@ class LogitScan(wiring.Component):
         z, col, inside = Signal(signed(8), reset_less=True), Signal.like(arrived.col), Signal()
         first, last, one, two = Signal(), Signal(), Signal(), Signal()
         label, counted = Signal(16, reset_less=True), Signal()
+        z_data, y_data = Signal.like(self.z_data, reset_less=True), Signal.like(self.y_data, reset_less=True)
         m.d.sync += [
-            z.eq(self.z_data[arrived.lane]), col.eq(arrived.col), inside.eq(arrived.col < self.cols),
+            z_data.eq(self.z_data), y_data.eq(self.y_data),  # the lanes are far apart
+            z.eq(z_data[arrived.lane]), col.eq(arrived.col), inside.eq(arrived.col < self.cols),
             first.eq(arrived.first), last.eq(arrived.last),
             one.eq(arrived.en & ~arrived.second), two.eq(arrived.en & arrived.second),
             counted.eq(label < self.cols),
         ]
         with m.If(arrived.en & arrived.first & ~arrived.second):
-            m.d.sync += label.eq(self.y_data[y_lane])
+            m.d.sync += label.eq(y_data[y_lane])
 
         best, best_hit, hit = Signal(signed(8), reset_less=True), Signal(), Signal()
         m.d.comb += hit.eq(col == label[:len(col)])  # a label of more bits does not count
-        with m.If(one & (first | (inside & (z > best)))):
+        with m.If(one & (first | (inside & (best - z)[-1]))):
             m.d.sync += [best.eq(z), best_hit.eq(hit)]
         m.d.sync += [
             self.d.eq(best - z),

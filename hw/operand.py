@@ -1,9 +1,10 @@
 """An operand of an instruction: its descriptor, what follows from it, and the checks it must pass alone."""
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Module, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.multiplier import Multipliers
 from hw.table import Descriptor
 from shiftgrad.config import WORD_BITS, Config
 from shiftgrad.isa import EXPONENT_MAX, EXPONENT_MIN, HISTORY, Memory, Status
@@ -42,7 +43,7 @@ class OperandCheck(wiring.Component):
     status : Out              first failed check, RESET (0) for none; likewise
     """
 
-    LATENCY = 8
+    LATENCY = 12
 
     def __init__(self, *, config: Config) -> None:
         self.config = config
@@ -57,52 +58,74 @@ class OperandCheck(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        entry, size = self.entry, self.config.size
-        height, width = Signal(9), Signal(9)
-        m.d.comb += [height.eq(entry.height + 1), width.eq(entry.width + 1)]
-
-        # a product starts every cycle and is there two cycles later
-        step = Signal(range(self.LATENCY + 1))
-        x, y, product = Signal(17), Signal(16), Signal(33)
-        pixels, rows, line, image = Signal(17), Signal(16), Signal(WORD_BITS), Signal(WORD_BITS)
-        many, end = Signal(), Signal(34)  # many: more rows than 16 bits hold
-        m.d.sync += [product.eq(x * y), step.eq(Mux(self.start, 1, Mux(step == 0, 0, step + 1)))]
-        with m.If(self.start):
-            m.d.sync += [x.eq(width), y.eq(height)]
-        with m.Switch(step):
-            with m.Case(1):
-                m.d.sync += [x.eq(width), y.eq(entry.stride)]
-            with m.Case(2):
-                m.d.sync += [pixels.eq(product), x.eq(product), y.eq(entry.planes)]
-            with m.Case(3):
-                m.d.sync += [line.eq(product), x.eq(pixels), y.eq(entry.stride)]
-            with m.Case(4):
-                m.d.sync += [rows.eq(product), many.eq(product[16:].any()), x.eq(product[:16]), y.eq(entry.stride)]
-            with m.Case(5):
-                m.d.sync += image.eq(product)
-            with m.Case(6):
-                m.d.sync += [end.eq(product + entry.base), step.eq(0)]
-
-        depth, span = Signal(WORD_BITS + 1), Signal(21)
+        entry, operand = self.entry, self.operand
+        many, end = self._products(m)
+        misfit = self._misfit(m)
+        exponent, count = entry.scale.exponent, entry.scale.count
+        m.d.comb += [operand.entry.eq(entry), operand.end.eq(end)]
+        depth, beyond = Signal(WORD_BITS + 1), Signal()
+        unknown, empty, odd = Signal(), Signal(), Signal()
         with m.Switch(self.memory):
             for memory in Memory:
                 with m.Case(memory):
                     m.d.sync += depth.eq(self.config.words(memory.name.lower()))
-        m.d.sync += span.eq(entry.stride * size)
-        exponent = entry.scale.exponent
-        operand = self.operand
-        m.d.comb += [
-            operand.entry.eq(entry), operand.pixels.eq(pixels), operand.rows.eq(rows), operand.line.eq(line),
-            operand.image.eq(image), operand.end.eq(end),
+        m.d.sync += [
+            beyond.eq((depth - end)[-1]),
+            unknown.eq((self.id >= self.config.tensors) | (entry.memory != self.memory)),
+            empty.eq((entry.planes == 0) | (entry.cols == 0)),
+            odd.eq((exponent > EXPONENT_MAX) | (exponent < EXPONENT_MIN) | (count > HISTORY)),
         ]
-        with m.If((self.id >= self.config.tensors) | (entry.memory != self.memory)):
+        with m.If(unknown):
             m.d.sync += self.status.eq(Status.BAD_TENSOR)
-        with m.Elif((entry.planes == 0) | many | (entry.cols == 0) | (entry.cols > span) | (entry.cols + size <= span)):
+        with m.Elif(empty | many | misfit):
             m.d.sync += self.status.eq(Status.BAD_SHAPE)
-        with m.Elif(end > depth):
+        with m.Elif(beyond):
             m.d.sync += self.status.eq(Status.OUT_OF_RANGE)
-        with m.Elif((exponent > EXPONENT_MAX) | (exponent < EXPONENT_MIN) | (entry.scale.count > HISTORY)):
+        with m.Elif(odd):
             m.d.sync += self.status.eq(Status.OVERFLOW)
         with m.Else():
             m.d.sync += self.status.eq(Status.RESET)
         return m
+
+    def _misfit(self, m: Module) -> Signal:
+        """Whether the stride is not the number of words the columns take; three cycles."""
+        span, unused = Signal(21), Signal(signed(22))  # lanes of a row; those beyond its columns
+        misfit = Signal()
+        m.d.sync += [
+            span.eq(self.entry.stride * self.config.size), unused.eq(span - self.entry.cols),
+            misfit.eq(unused[-1] | ~(unused - self.config.size)[-1]),
+        ]
+        return misfit
+
+    def _products(self, m: Module) -> tuple[Signal, Signal]:
+        """Fills in the operand, a multiplication a cycle; returns whether rows need more than 16 bits, and the end."""
+        entry = self.entry
+        pixels, rows = Signal(17), Signal(16)
+        line, image = Signal(WORD_BITS), Signal(WORD_BITS)
+        m.d.comb += [getattr(self.operand, name).eq(value) for name, value in (
+            ("pixels", pixels), ("rows", rows), ("line", line), ("image", image))]
+        m.submodules.multiplier = multiplier = Multipliers(count=1, a_bits=18, b_bits=17)
+        height, width = entry.height + 1, entry.width + 1
+        left, right, product = Signal(17), Signal(16), multiplier.p[0][:33]
+        m.d.comb += [multiplier.a[0].eq(left), multiplier.b[0].eq(right)]
+        cycle = Signal(10)  # bit n: n + 1 cycles after ``start``
+        m.d.sync += cycle.eq(Cat(self.start, cycle))
+        at = {0: self.start, **{n + 1: cycle[n] for n in range(len(cycle))}}
+        many, end = Signal(), Signal(34)
+        m.d.comb += [left.eq(width), right.eq(entry.stride)]
+        with m.If(at[0]):
+            m.d.comb += right.eq(height)
+        with m.If(at[3]):
+            m.d.comb += [left.eq(product), right.eq(entry.planes)]
+            m.d.sync += pixels.eq(product)
+        with m.If(at[4]):
+            m.d.comb += left.eq(pixels)
+            m.d.sync += line.eq(product)
+        with m.If(at[6]):
+            m.d.comb += left.eq(product[:16])
+            m.d.sync += [rows.eq(product), many.eq(product[16:].any())]
+        with m.If(at[7]):
+            m.d.sync += image.eq(product)
+        with m.If(at[9]):
+            m.d.sync += end.eq(product + entry.base)
+        return many, end

@@ -9,7 +9,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.decoder import Decoder, Instruction
-from hw.exponents import ExponentUnit
+from hw.exponents import ExponentUnit, clamp
 from hw.geometry import Geometry, Loops
 from hw.memory import READ_LATENCY
 from hw.operand import Operand, OperandCheck
@@ -56,6 +56,7 @@ class Sequencer(wiring.Component):
     busy, status, pc, retired : Out
     p_addr, p_data : Out/In        program memory, data one cycle later
     t_id, t_entry, t_write, t_scale : Out/In   tensor table, entry one cycle later
+    s_next : Out(1)                ``s_en`` comes in the next cycle
     s_en, s_addr, s_data : Out/In  a scalar in lane 0 of the vector memory, READ_LATENCY cycles later
     lr_shift : In(6)               taken once an instruction
     operation : Out(Operation)     instruction running, one cycle after its word
@@ -94,6 +95,7 @@ class Sequencer(wiring.Component):
             "t_entry": In(Descriptor),
             "t_write": Out(1),
             "t_scale": Out(Scale),
+            "s_next": Out(1),
             "s_en": Out(1),
             "s_addr": Out(WORD_BITS),
             "s_data": In(signed(16)),
@@ -130,15 +132,15 @@ class Sequencer(wiring.Component):
 
     @property
     def flush(self) -> int:
-        """Cycles from the drain's last token to all maxima being final."""
-        return PostProcessor.AMAX_DELAY + self.config.size
+        """Cycles from the drain's last token, a cycle late here, to all maxima being final."""
+        return PostProcessor.AMAX_DELAY + self.config.size - 1
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
         self.word = Signal(Instruction)
         self.index = Signal(range(len(OPERAND_NAMES)))
-        self.wait = Signal(range(128))
+        self.wait, self.over = Signal(range(128)), Signal()  # ``over``: no cycles are left
         self.measured = Signal()
         self.entry = Signal(Descriptor)
         m.submodules.decoder = self.decoder = Decoder(config=config)
@@ -149,6 +151,7 @@ class Sequencer(wiring.Component):
         self._decode(m)
         self._exponents(m)
         self._geometry(m)
+        self._take(m)
         self._states(m)
         self._activity(m)
         if platform is None:  # simulation and formal
@@ -168,10 +171,9 @@ class Sequencer(wiring.Component):
         word, decoder, check, operation = self.word, self.decoder, self.check, self.operation
         m.d.comb += [
             decoder.word.eq(word), decoder.operands.eq(self.operands),
-            check.entry.eq(self.entry),
-            check.id.eq(Cat(word.dst, word.a, word.b, word.c, word.d).word_select(self.index, 8)),
-            check.memory.eq(decoder.memories[self.index]),
+            check.entry.eq(self.entry), check.id.eq(self.t_id),
         ]
+        m.d.sync += check.memory.eq(decoder.memories[self.index])
         for opcode in Opcode:
             if opcode != Opcode.HALT:
                 m.d.sync += operation[opcode.name.lower()].eq(word.opcode == opcode)
@@ -186,11 +188,18 @@ class Sequencer(wiring.Component):
         operation, exponents, decoder = self.operation, self.exponents, self.decoder
         dst, a, b, c, d = (self.operands[i].entry.scale.exponent for i in range(5))
         pixels, average = Signal(17), Signal(5)
-        m.d.comb += pixels.eq(Mux(operation.avg, self.operands[1].pixels, self.operands[0].pixels))
-        reached = [pixels >= math.isqrt((1 << 2 * k - 1) - 1) + 1 for k in range(1, 17)]  # ceil(2^(k - 1/2))
-        m.d.sync += average.eq(sum(reached))
+        bounds = [math.isqrt((1 << 2 * k - 1) - 1) + 1 for k in range(1, 17)]  # ceil(2^(k - 1/2))
+        reached = Signal(17)
+        m.d.sync += [
+            pixels.eq(Mux(operation.avg, self.operands[1].pixels, self.operands[0].pixels)),
+            reached.eq(Cat(1, (pixels >= bound for bound in bounds))),
+            # how many: ones come first, so the last of them says it
+            average.eq(Cat(Cat(reached[k] & ~reached[k + 1:k + 2].any() for k in range(17) if k >> bit & 1).any()
+                           for bit in range(5))),
+        ]
         self.scaled = Signal(Descriptor)  # of the tensor whose exponent this instruction sets
-        gradient = operation.grad | operation["sum"]
+        self.gradient = gradient = Signal()
+        m.d.sync += gradient.eq(operation.grad | operation["sum"])
         m.d.comb += [
             self.scaled.eq(Mux(gradient, self.operands[3].entry, self.operands[0].entry)),
             exponents.e_x.eq(a), exponents.e_y.eq(b), exponents.e_add.eq(c), exponents.e_dst.eq(dst),
@@ -201,8 +210,8 @@ class Sequencer(wiring.Component):
             exponents.measured.eq(self.measured), exponents.zero.eq(self.range_zero),
             exponents.log2.eq(self.range_log2),
             *(getattr(self, name).eq(getattr(exponents, name)) for name in ("guard", "drop", "align", "shift", "step")),
-            self.t_scale.eq(exponents.new_scale),
         ]
+        m.d.sync += self.t_scale.eq(exponents.new_scale)
         with m.If(operation.ones | (operation["sum"] & ~operation.pair)):
             m.d.comb += exponents.e_x.eq(0)
         with m.If(operation.add | operation.addb):
@@ -227,17 +236,22 @@ class Sequencer(wiring.Component):
             geometry.is_bwd.eq(operation.bwd), geometry.is_grad.eq(operation.grad), geometry.ones.eq(operation.ones),
             geometry.dst.eq(self.operands[0]), geometry.a.eq(self.operands[1]), geometry.b.eq(self.operands[2]),
             geometry.odd_y.eq(self.odd_y), geometry.odd_x.eq(self.odd_x), self.loops.eq(geometry.loops),
-            self.last_part.eq((self.odd_y == more_y) & (self.odd_x == more_x)),
         ]
+        m.d.sync += self.last_part.eq((self.odd_y == more_y) & (self.odd_x == more_x))
 
     # --- states -----------------------------------------------------------------------------------
 
     def _states(self, m: Module) -> None:
         self.failed, self.error, self.prefetch = Signal(), Signal(Status), Signal()
-        m.d.comb += [self.p_addr.eq(self.pc), self.t_id.eq(self.check.id)]
+        word = self.word
+        m.d.comb += self.p_addr.eq(self.pc)
         m.d.sync += [signal.eq(0) for signal in (self.part_start, self.vector_start, self.clear, self.loss_start,
                                                  self.range_start, self.geometry.start, self.scalars.start,
-                                                 self.check.start)]
+                                                 self.t_write)]
+        m.d.sync += [
+            self.wait.eq(self.wait - 1), self.over.eq(self.wait == 1),
+            self.t_id.eq(Cat(word.dst, word.a, word.b, word.c, word.d).word_select(self.index, 8)),
+        ]
         with m.FSM() as self.fsm:
             with m.State("IDLE"):
                 m.d.sync += self.range_pass.eq(0)
@@ -250,8 +264,7 @@ class Sequencer(wiring.Component):
             self._run(m)
             self._store(m)
             with m.State("ABORT"):  # writes under way reach memory, nothing new is issued
-                self._count_down(m)
-                with m.If(self.wait == 0):
+                with m.If(self.over):
                     m.d.sync += self.busy.eq(0)
                     m.next = "IDLE"
 
@@ -265,20 +278,22 @@ class Sequencer(wiring.Component):
                 m.d.sync += [self.status.eq(self.error), self.busy.eq(0)]
                 m.next = "IDLE"
             with m.If(self.abort):
-                m.d.sync += [self.status.eq(Status.ABORTED), self.wait.eq(drain_cycles)]
-                m.d.comb += self.t_write.eq(0)
+                self._wait(m, drain_cycles)
+                m.d.sync += self.status.eq(Status.ABORTED)
                 m.d.sync += [self.part_start.eq(0), self.vector_start.eq(0), self.clear.eq(0), self.loss_start.eq(0),
-                             self.busy.eq(1)]
+                             self.t_write.eq(0), self.busy.eq(1)]
                 m.next = "ABORT"
 
     def _fail(self, m: Module, status: object) -> None:
         m.d.comb += [self.failed.eq(1), self.error.eq(status)]
 
-    def _count_down(self, m: Module) -> None:
-        m.d.sync += self.wait.eq(self.wait - 1)
+    def _wait(self, m: Module, cycles: int) -> None:
+        """``over`` comes ``cycles``, at least 1, after the first cycle of the next state."""
+        m.d.sync += [self.wait.eq(cycles), self.over.eq(0)]
 
     def _fetch(self, m: Module) -> None:
-        word, decoder = self.word, self.decoder
+        word, decoder, halt = self.word, self.decoder, Signal()
+        m.d.sync += halt.eq(word.opcode == Opcode.HALT)
         with self._state(m, "FETCH"):
             m.d.comb += self.prefetch.eq(1)
             with m.If(self.pc >= self.config.program_words):
@@ -288,44 +303,58 @@ class Sequencer(wiring.Component):
             m.d.comb += self.prefetch.eq(1)
             m.d.sync += [
                 word.eq(self.p_data), decoder.lr_shift.eq(self.lr_shift), self.index.eq(0), self.measured.eq(0)]
+            self._wait(m, decoder.WORD_LATENCY)
             m.next = "DECODE"
         with self._state(m, "DECODE"):
             m.d.comb += self.prefetch.eq(1)
-            m.next = "OPERAND"
-            with m.If(decoder.status != Status.RESET):
-                self._fail(m, decoder.status)
-            with m.Elif(word.opcode == Opcode.HALT):
-                self._fail(m, Status.HALTED)
+            with m.If(self.over):
+                m.next = "OPERAND"
+                with m.If(decoder.status != Status.RESET):
+                    self._fail(m, decoder.status)
+                with m.Elif(halt):
+                    self._fail(m, Status.HALTED)
+
+    def _take(self, m: Module) -> None:
+        """Entries from the table to the check, and from there to the operands."""
+        self.asked, self.checked = Signal(), Signal()
+        shown, keep = Signal(), Signal(len(OPERAND_NAMES))  # the table's data comes two cycles after the index
+        m.d.sync += [shown.eq(self.asked), self.check.start.eq(shown)]
+        with m.If(shown):
+            m.d.sync += self.entry.eq(self.t_entry)
+        for i in range(len(OPERAND_NAMES)):  # a cycle late, so that their enables are registers
+            m.d.sync += keep[i].eq(self.checked & (self.index == i))
+            with m.If(keep[i]):
+                m.d.sync += self.operands[i].eq(self.check.operand)
 
     def _check(self, m: Module) -> None:
         """Each operand used, then all together."""
-        decoder, check, index, wait = self.decoder, self.check, self.index, self.wait
+        decoder, check, index = self.decoder, self.check, self.index
         last = index == len(OPERAND_NAMES) - 1
-        with self._state(m, "OPERAND"):  # t_id is out; the entry comes in the next cycle
-            m.d.sync += wait.eq(check.LATENCY + 1)
+        def proceed() -> None:
+            m.next = "OPERAND"
+            m.d.sync += index.eq(index + 1)
+            with m.If(last):
+                self._wait(m, decoder.LATENCY + 1)
+                m.next = "AGREE"
+
+        m.d.sync += self.asked.eq(0)
+        with self._state(m, "OPERAND"):
+            self._wait(m, check.LATENCY + 2)
+            m.d.sync += self.asked.eq(1)
             m.next = "CHECK"
             with m.If(~decoder.used.bit_select(index, 1)):
-                m.next = "OPERAND"
-                m.d.sync += index.eq(index + 1)
-                with m.If(last):
-                    m.d.sync += wait.eq(decoder.LATENCY)
-                    m.next = "AGREE"
+                m.d.sync += self.asked.eq(0)
+                proceed()
         with self._state(m, "CHECK"):
-            self._count_down(m)
-            with m.If(wait == check.LATENCY + 1):
-                m.d.sync += [self.entry.eq(self.t_entry), check.start.eq(1)]
-            with m.If(wait == 0):
-                m.d.sync += [self.operands[index].eq(check.operand), index.eq(index + 1)]
-                m.next = "OPERAND"
+            with m.If(self.over):
+                m.d.comb += self.checked.eq(1)
+                proceed()
                 with m.If(check.status != Status.RESET):
                     self._fail(m, check.status)
-                with m.Elif(last):
-                    m.d.sync += wait.eq(decoder.LATENCY)
-                    m.next = "AGREE"
         with self._state(m, "AGREE"):
-            self._count_down(m)
-            with m.If(wait == 0):
-                m.d.sync += wait.eq(self.exponents.LATENCY)
+            with m.If(self.over):
+                # the operands were there for LATENCY cycles; what depends on the number of pixels needs 3 more
+                self._wait(m, self.exponents.LATENCY + 3 - decoder.LATENCY - 1)
                 m.next = "EXPONENTS"
                 with m.If(self.operation.loss):
                     m.d.sync += self.loss_start.eq(1)
@@ -339,27 +368,30 @@ class Sequencer(wiring.Component):
 
     def _prepare(self, m: Module) -> None:
         """Exponents, then scalars d and c, then the loops."""
-        operation, scalars, wait = self.operation, self.scalars, self.wait
+        operation, scalars = self.operation, self.scalars
         e_a, e_c, e_d = (self.operands[i].entry.scale.exponent for i in (1, 3, 4))
         on_c = Signal()  # the scalar being brought in is c
-        scalar_c = operation.bias & (operation.add | (self.operands[3].entry.cols == 1))
-        distance = Signal(signed(11))
-        m.d.comb += distance.eq(Mux(on_c, e_c - self.exponents.e_v, e_d - e_a))
-        bounds = [Const(-31, signed(11)), Const(31, signed(11))]
-        m.d.sync += scalars.d.eq(Mux(distance < bounds[0], bounds[0], Mux(distance > bounds[1], bounds[1], distance)))
+        scalar_c, distance = Signal(), Signal(signed(11))
+        m.d.sync += [
+            scalar_c.eq(operation.bias & (operation.add | (self.operands[3].entry.cols == 1))),
+            distance.eq(Mux(on_c, e_c, e_d) - Mux(on_c, self.exponents.e_v, e_a)),
+            self.s_en.eq(self.s_next),
+            self.s_addr.eq(Mux(on_c, self.operands[3].entry.base, self.operands[4].entry.base)),
+        ]
+        m.d.comb += scalars.d.eq(clamp(m, distance, -31, 31, "distance"))
 
         def scalar_next(done: bool) -> None:
             with m.If(scalar_c if not done else Const(0)):
                 m.d.sync += on_c.eq(1)
                 m.next = "SCALAR"
             with m.Else():
-                m.d.sync += [wait.eq(self.geometry.LATENCY), self.geometry.start.eq(1)]
+                self._wait(m, self.geometry.LATENCY)
+                m.d.sync += self.geometry.start.eq(1)
                 m.next = "GEOMETRY"
 
         with self._state(m, "EXPONENTS"):
-            self._count_down(m)
             m.d.sync += [self.odd_y.eq(0), self.odd_x.eq(0), on_c.eq(0)]
-            with m.If(wait == 0):
+            with m.If(self.over):
                 m.d.sync += self.range_pass.eq(self.exponents.need_range & ~self.measured)
                 with m.If(self.measured):
                     scalar_next(True)
@@ -373,15 +405,12 @@ class Sequencer(wiring.Component):
                     with m.Else():
                         scalar_next(False)
         with self._state(m, "SCALAR"):
-            m.d.comb += [
-                self.s_en.eq(1), self.s_addr.eq(Mux(on_c, self.operands[3].entry.base, self.operands[4].entry.base))]
-            m.d.sync += wait.eq(READ_LATENCY)
+            m.d.comb += self.s_next.eq(1)
+            self._wait(m, READ_LATENCY)
             m.next = "SCALAR_READ"
         with self._state(m, "SCALAR_READ"):
-            self._count_down(m)
-            with m.If(wait == 1):
+            with m.If(self.over):
                 m.d.sync += [scalars.value.eq(self.s_data), scalars.start.eq(1)]
-            with m.If(wait == 0):
                 m.next = "SCALAR_SHIFT"
         with self._state(m, "SCALAR_SHIFT"):
             with m.If(~scalars.start & ~scalars.busy):
@@ -395,34 +424,34 @@ class Sequencer(wiring.Component):
                         m.d.sync += self.factor.eq(scalars.value)
                     scalar_next(False)
         with self._state(m, "GEOMETRY"):
-            self._count_down(m)
-            with m.If((wait == 0) | operation.vector):
+            with m.If(self.over | operation.vector):
                 m.d.sync += [self.part_start.eq(~operation.vector), self.vector_start.eq(operation.vector),
                              self.clear.eq(~self.odd_y & ~self.odd_x)]
                 m.next = "PASS"
 
     def _run(self, m: Module) -> None:
-        wait = self.wait
+        done = Signal()
+        m.d.sync += done.eq(self.pass_done)
         with self._state(m, "PASS"):
-            m.d.sync += wait.eq(self.flush)
+            self._wait(m, self.flush)
             with m.If(self.part_done & ~self.last_part):
-                m.d.sync += [self.odd_x.eq(~self.odd_x & self.more_x), wait.eq(self.geometry.LATENCY + 1),
-                             self.geometry.start.eq(1)]
+                self._wait(m, self.geometry.LATENCY + 1)
+                m.d.sync += [self.odd_x.eq(~self.odd_x & self.more_x), self.geometry.start.eq(1)]
                 with m.If(self.odd_x | ~self.more_x):
                     m.d.sync += self.odd_y.eq(1)
                 m.next = "GEOMETRY"
-            with m.If(self.pass_done & self.last_part):
+            with m.If(done & self.last_part):
                 m.next = "FLUSH"
         with self._state(m, "FLUSH"):
-            self._count_down(m)
-            with m.If(wait == 0):
+            with m.If(self.over):
                 m.d.sync += self.range_start.eq(1)
                 m.next = "RANGE"
         with self._state(m, "RANGE"):
-            m.d.sync += wait.eq(self.exponents.LATENCY)
+            self._wait(m, self.exponents.STORE_LATENCY)
             with m.If(self.range_done):
                 m.next = "STORE"
                 with m.If(self.range_pass):
+                    self._wait(m, self.exponents.RANGE_LATENCY)
                     m.d.sync += self.measured.eq(1)
                     m.next = "EXPONENTS"
                 with m.Else():
@@ -431,17 +460,15 @@ class Sequencer(wiring.Component):
     def _store(self, m: Module) -> None:
         word = self.word
         with self._state(m, "STORE"):
-            self._count_down(m)
-            gradient = self.operation.grad | self.operation["sum"]
-            m.d.comb += self.t_id.eq(Mux(gradient, word.c, word.dst))
-            with m.If(self.wait == 0):
-                m.d.comb += self.t_write.eq(1)
+            m.d.sync += self.t_id.eq(Mux(self.gradient, word.c, word.dst))
+            with m.If(self.over):
+                m.d.sync += self.t_write.eq(1)
                 m.next = "RETIRE"
         with self._state(m, "LOSS"):
             with m.If(self.loss_done):
                 m.next = "LOSS_STORE"
         with self._state(m, "LOSS_STORE"):
-            m.d.comb += [
+            m.d.sync += [
                 self.t_id.eq(word.dst), self.t_scale.eq(self.scaled.scale), self.t_scale.exponent.eq(LOSS_EXPONENT),
                 self.t_write.eq(1),
             ]

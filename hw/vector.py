@@ -56,12 +56,13 @@ class VectorUnit(wiring.Component):
     """
 
     ACC_DELAY = PostProcessor.ACC_DELAY
-    # cycles from a word in the walk to:
+    # cycles from a word's step to:
     X_STAGE = 1 + READ_LATENCY  # its data on ``x``
     ACC_STAGE = X_STAGE + VectorLane.LATENCY  # its ``acc`` and ``op2``
     ROUTE_STAGE = X_STAGE + VectorLane.ROUTE_LATENCY  # the same, MAXB
-    TOKEN_DELAY, ROUTE_DELAY = ACC_STAGE - ACC_DELAY, ROUTE_STAGE - ACC_DELAY
-    TOTAL_DELAY = ACC_STAGE + 2
+    # and as its step comes a cycle later
+    TOKEN_DELAY, ROUTE_DELAY = ACC_STAGE - ACC_DELAY + 1, ROUTE_STAGE - ACC_DELAY + 1
+    TOTAL_DELAY = ACC_STAGE + 3
 
     def __init__(self, *, size: int, lut_products: bool = False) -> None:
         self.size, self.lut_products = size, lut_products

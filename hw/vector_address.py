@@ -89,7 +89,7 @@ class FirstAddress(wiring.Component):
     control, a, b : In    static from two cycles before ``start``
     start : In(1)         the next word is the first
     place : In(Place)
-    addr : Out(17)        of the word at ``place``; from a register
+    addr : Out(17)        of the word that was at ``place`` a cycle before; from a register
     """
 
     control: In(VectorControl)
@@ -101,50 +101,56 @@ class FirstAddress(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        control, place = self.control, self.place
         stride, line = (Signal(WORD_BITS, name=name, reset_less=True) for name in ("stride", "line"))
-        home, right = (Signal(WORD_BITS, name=name, reset_less=True) for name in ("home", "right"))
+        home, right, begin = (Signal(WORD_BITS, name=name, reset_less=True) for name in ("home", "right", "begin"))
+        after_home, below_home, after_right = (
+            Signal(WORD_BITS, name=name, reset_less=True) for name in ("after_home", "below_home", "after_right"))
+        b_first = self.control.total | self.control.route
         m.d.sync += [
             stride.eq(self.a.stride),  # MAXB: b's is the same
-            line.eq(Mux(control.route, self.b.line, self.a.line)),
+            line.eq(Mux(self.control.route, self.b.line, self.a.line)), begin.eq(Mux(b_first, self.b.base, self.a.base)),
+            # home and right do not change in the step before these are wanted, but for what ``settled`` says
+            after_home.eq(home + 1), below_home.eq(home + line), after_right.eq(right + 1),
         ]
-        origin, more, following = Signal(WORD_BITS), Signal(WORD_BITS), Signal(WORD_BITS)
-        settle = Signal()  # come back to the following address
-        column_last = place.pixel_last & place.line_last
-        last = place.word_last & column_last
-        m.d.comb += [origin.eq(self.addr), more.eq(1), following.eq(origin + more)]
-        with m.If(control.spread):  # an image's words again for each of its pixels
-            m.d.comb += settle.eq(last)
-            with m.If(place.word_last & ~last):
-                m.d.comb += [origin.eq(home), more.eq(0)]
-        with m.If(control.average):  # down the pixels, then to the next column
-            m.d.comb += settle.eq(column_last)
-            with m.If(~column_last):
-                m.d.comb += more.eq(stride)
-            with m.Elif(~place.word_last):
-                m.d.comb += origin.eq(home)
-        with m.If(control.largest | control.route):
-            m.d.comb += settle.eq(place.index == 3)
-            with m.Switch(place.index):
-                with m.Case(0, 2):
-                    m.d.comb += more.eq(stride)
-                with m.Case(1):
-                    m.d.comb += [origin.eq(home), more.eq(line)]
-                with m.Case(3):  # behind the pixel's last word is the right pixel, behind the line's the line below
-                    with m.If(~place.word_last):
-                        m.d.comb += origin.eq(home)
-                    with m.Elif(~place.pixel_last):
-                        m.d.comb += origin.eq(right)
-        with m.If(place.issue):
-            m.d.sync += self.addr.eq(following)
-            with m.If(settle):
+        choice = self._choice(m)
+        start, settled = Signal(), Signal()  # home is where the address is
+        following = Signal(WORD_BITS)
+        m.d.sync += start.eq(self.start)
+        m.d.comb += following.eq(self.addr + Mux(choice.down, stride, 1))
+        for chosen, target in ((choice.home, home), (choice.after_home & ~settled, after_home),
+                               (choice.below_home, below_home), (choice.after_right, after_right)):
+            with m.If(chosen):
+                m.d.comb += following.eq(target)
+        with m.If(choice.issue):
+            m.d.sync += [self.addr.eq(following), settled.eq(choice.settle)]
+            with m.If(choice.settle):
                 m.d.sync += home.eq(following)
-            with m.If(place.index == 1):
+            with m.If(choice.index_1):
                 m.d.sync += right.eq(self.addr)
-        begin = Mux(control.total | control.route, self.b.base, self.a.base)
-        with m.If(self.start):
-            m.d.sync += [self.addr.eq(begin), home.eq(begin)]
+        with m.If(start):
+            m.d.sync += [self.addr.eq(begin), home.eq(begin), settled.eq(1)]
         return m
+
+    def _choice(self, m: Module) -> data.View:
+        """Where the word after the one at ``place`` is: right behind it when nothing else is chosen; a cycle late."""
+        control, place = self.control, self.place
+        choice = Signal(data.StructLayout({name: 1 for name in (
+            "issue", "index_1", "settle", "down", "home", "after_home", "below_home", "after_right")}))
+        column_last = place.pixel_last & place.line_last
+        pool, last_index = control.largest | control.route, place.index == 3
+        m.d.sync += [
+            choice.issue.eq(place.issue), choice.index_1.eq(place.index == 1),
+            # an image's words again for each of its pixels; down the pixels, then to the next column; windows
+            choice.settle.eq((control.spread & place.word_last & column_last) | (control.average & column_last)
+                             | (pool & last_index)),
+            choice.home.eq(control.spread & place.word_last & ~column_last),
+            choice.down.eq((control.average & ~column_last) | (pool & ~place.index[0])),
+            choice.below_home.eq(pool & (place.index == 1)),
+            choice.after_home.eq(~place.word_last & ((control.average & column_last) | (pool & last_index))),
+            # behind the pixel's last word is the right pixel, behind the line's the line below
+            choice.after_right.eq(pool & last_index & place.word_last & ~place.pixel_last),
+        ]
+        return choice
 
 
 class SecondAddress(wiring.Component):
@@ -159,7 +165,7 @@ class SecondAddress(wiring.Component):
     control, dst, a, b : In    static from two cycles before ``start``
     start : In(1)              the next word is the first
     place : In(Place)
-    read : Out(1)              the word at ``place`` has a partner in this stream
+    read : Out(1)              the word that was at ``place`` a cycle before has a partner in this stream
     addr : Out(17)             where; from a register
     lanes : Out                how many of its lanes count in ADD and ADDB; 0 without ``read`` and in other operations
     """
@@ -180,10 +186,13 @@ class SecondAddress(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        control, place, b, dst = self.control, self.place, self.b, self.dst
-        add = control.add & control.pair
+        control, b, dst = self.control, self.b, self.dst
+        add = Signal()
+        self.late = place = Place(Signal(Place, name="late"))
+        self.begin = Signal()
         twice, half = Signal(), Signal()  # b's lines and pixels against those of dst
         m.d.sync += [
+            place.eq(self.place), self.begin.eq(self.start), add.eq(control.add & control.pair),
             twice.eq((b.width_1 > dst.width_1) | (b.height_1 > dst.height_1)),
             half.eq((b.width_1 < dst.width_1) | (b.height_1 < dst.height_1)),
         ]
@@ -195,46 +204,52 @@ class SecondAddress(wiring.Component):
 
     def _inside(self, m: Module, reading: Value, half: Value) -> Signal:
         """Whether b has the word: it may have fewer words a pixel or more, and half of the lines and pixels."""
-        place = self.place
+        place, start = self.late, self.begin
         m.submodules.word = word = Loop(bits=16)
         tail = tail_lanes(m, self.b, self.size, "tail")
         present, inside = Signal(), Signal()
         self.odd_pixel, self.odd_line = Signal(), Signal()
         m.d.comb += [
             word.count.eq(self.b.stride),
-            word.load.eq(self.start | place.pixel),
+            word.load.eq(start | place.pixel),
             word.step.eq(place.done),
             inside.eq(reading & present & ~(half & (self.odd_pixel | self.odd_line))),
             self.lanes.eq(Mux(inside, Mux(word.last, tail, self.size), 0)),
         ]
         with m.If(word.load):
-            m.d.sync += [present.eq(1), self.odd_pixel.eq(~(self.start | place.pixel_last | self.odd_pixel))]
+            m.d.sync += [present.eq(1), self.odd_pixel.eq(~(start | place.pixel_last | self.odd_pixel))]
         with m.Elif(place.done & word.last):
             m.d.sync += present.eq(0)
-        with m.If(self.start | place.line):
-            m.d.sync += self.odd_line.eq(~(self.start | place.line_last | self.odd_line))
+        with m.If(start | place.line):
+            m.d.sync += self.odd_line.eq(~(start | place.line_last | self.odd_line))
         return inside
 
     def _address(self, m: Module, add: Value, twice: Value, half: Value) -> None:
         """From the last word's, or where the pixel, the line or the image began."""
-        control, place, b = self.control, self.place, self.b
+        control, place, b, start = self.control, self.late, self.b, self.begin
         pixel_words, line_words = (Signal(WORD_BITS, name=name, reset_less=True) for name in ("pixel", "line"))
+        home = Signal(WORD_BITS, reset_less=True)
         m.d.sync += [
             pixel_words.eq(Mux(twice, b.stride << 1, b.stride)),
             line_words.eq(Mux(twice, b.line << 1, b.line)),
+            home.eq(Mux(control.total | control.route, self.a.base, b.base)),
         ]
         of_pixel, of_line, of_image = (Signal(WORD_BITS, name=name, reset_less=True)
                                        for name in ("of_pixel", "of_line", "of_image"))
-        origin, more, following = Signal(WORD_BITS), Signal(WORD_BITS), Signal(WORD_BITS)
-        m.d.comb += [origin.eq(self.addr), more.eq(1), following.eq(origin + more)]
-        with m.If(add & place.word_last & place.pixel_last & place.line_last):
-            m.d.comb += [origin.eq(of_image), more.eq(b.image)]
-        with m.Elif(add & place.word_last & place.pixel_last):
-            m.d.comb += [origin.eq(of_line), more.eq(Mux(half & ~self.odd_line, 0, line_words))]
-        with m.Elif(add & place.word_last):
-            m.d.comb += [origin.eq(of_pixel), more.eq(Mux(half & ~self.odd_pixel, 0, pixel_words))]
-        begin = Mux(control.total | control.route, self.a.base, b.base)
+        # where they go on; ADD and ADDB with b take two cycles a step, so that these are right in time
+        steps = {"pixel": Mux(half & ~self.odd_pixel, 0, pixel_words), "line": Mux(half & ~self.odd_line, 0, line_words),
+                 "image": b.image}
+        first_steps = {"pixel": Mux(half, 0, pixel_words), "line": Mux(half, 0, line_words), "image": b.image}
+        nexts = {}
+        for name, register in (("pixel", of_pixel), ("line", of_line), ("image", of_image)):
+            first, nexts[name] = (Signal(WORD_BITS, name=f"{what}_{name}", reset_less=True) for what in ("first", "next"))
+            m.d.sync += [first.eq(home + first_steps[name]), nexts[name].eq(Mux(start, first, register + steps[name]))]
+        following = Signal(WORD_BITS)
+        m.d.comb += following.eq(self.addr + 1)
+        with m.If(add & place.word_last):
+            m.d.comb += following.eq(Mux(place.pixel_last, Mux(place.line_last, nexts["image"], nexts["line"]),
+                                         nexts["pixel"]))
         for register, load in ((self.addr, place.done), (of_pixel, place.pixel), (of_line, place.line),
                                (of_image, place.plane)):
-            with m.If(self.start | load):
-                m.d.sync += register.eq(Mux(self.start, begin, following))
+            with m.If(start | load):
+                m.d.sync += register.eq(Mux(start, home, following))

@@ -43,7 +43,7 @@ class VectorWalk(wiring.Component):
     -------
     control, dst, a, b : In    static from two cycles before ``start`` to the end
     start, abort : In(1)
-    step : Out(step_layout)    ``read``, ``token`` and ``end`` are 0 while there is no word
+    step : Out(step_layout)    a cycle late; ``read``, ``token`` and ``end`` are 0 while there is no word
     busy : Out(1)              a word is still to come
     """
 
@@ -69,11 +69,16 @@ class VectorWalk(wiring.Component):
         m.d.comb += shape.eq(Mux(control.total, self.b, Mux(control.average | control.route, self.a, self.dst)))
 
         wait, index = Signal(), Signal(2)  # the cycle in which b is read; place in a window
-        issue, done = Signal(), Signal()
-        m.d.comb += [issue.eq(self.busy & ~wait), done.eq(issue & (~pool | (index == 3)))]
+        issue, done, pair = Signal(), Signal(), Signal()
+        m.d.comb += issue.eq(self.busy & ~wait)
         m.d.comb += [place.issue.eq(issue), place.index.eq(index), place.done.eq(done)]
         end = self._loops(m, shape, place, done, control.average)
-        m.d.sync += [wait.eq(issue & control.add & control.pair), index.eq(Mux(pool, index + 1, 0))]
+        m.d.sync += [
+            pair.eq(self.control.add & self.control.pair),
+            wait.eq(issue & pair), index.eq(Mux(pool, index + 1, 0)),
+            # in the next cycle there is a word, and it is its window's last
+            done.eq(~self.abort & Mux(self.start, ~pool, self.busy & ~end & Mux(pool, index == 2, ~(issue & pair)))),
+        ]
         with m.If(self.start):
             m.d.sync += [self.busy.eq(1), index.eq(0)]
         with m.Elif(end):
@@ -90,14 +95,15 @@ class VectorWalk(wiring.Component):
             m.d.sync += offset.eq(0)
         with m.Elif(place.word):
             m.d.sync += offset.eq(offset + 1)
-        m.d.comb += [
-            step.read.eq(issue),
+        quiet = self.abort
+        m.d.sync += [
+            step.read.eq(issue & ~quiet),
             step.fresh.eq(fresh | ~(control.average | control.total)),
             step.index.eq(index),
             step.lanes.eq(Mux(place.word_last, tail_lanes(m, shape, self.size, "tail"), self.size)),
-            step.token.eq(Mux(control.route, issue, place.word)),
+            step.token.eq(Mux(control.route, issue, place.word) & ~quiet),
             step.offset.eq(offset),
-            step.end.eq(end),
+            step.end.eq(end & ~quiet),
         ]
         self._addresses(m, place, control)
         if platform is None:  # simulation and formal
@@ -143,9 +149,11 @@ class VectorWalk(wiring.Component):
                 unit.place.eq(place),
                 *(getattr(unit, name).eq(getattr(self, name)) for name in names),
             ]
+        quiet = Signal()
+        m.d.sync += quiet.eq(self.abort)
         m.d.comb += [
             self.step.x_addr.eq(first.addr),
-            self.step.y_read.eq(second.read),
+            self.step.y_read.eq(second.read & ~quiet),
             self.step.y_addr.eq(second.addr),
             self.step.y_lanes.eq(second.lanes),
         ]

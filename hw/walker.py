@@ -11,15 +11,26 @@ __all__ = ["PixelWalker", "Place"]
 
 
 class Place(data.Struct):
-    """A pixel: its word address and those of its line and image, its count in both, and where it lies."""
+    """A pixel: its word address, and where it lies."""
 
     pixel: unsigned(WORD_BITS)
-    line: unsigned(WORD_BITS)
-    image: unsigned(WORD_BITS)
-    count_x: unsigned(8)
-    count_y: unsigned(8)
     x: signed(10)
     y: signed(10)
+
+
+class _State(data.Struct):
+    """A place, the first pixels of the next line and of the next image, and how many pixels and lines follow.
+
+    ``x_end`` and ``y_end`` say that it is the last pixel of its line, and the last line of its image.
+    """
+
+    place: Place
+    line: unsigned(WORD_BITS)
+    image: unsigned(WORD_BITS)
+    left_x: unsigned(8)
+    left_y: unsigned(8)
+    x_end: unsigned(1)
+    y_end: unsigned(1)
 
 
 class PixelWalker(wiring.Component):
@@ -27,14 +38,14 @@ class PixelWalker(wiring.Component):
 
     Members
     -------
-    steps : In(Steps)             word addresses; all inputs of this group are static while it walks
+    steps : In(Steps)             word addresses; all inputs of this group are static from the cycle before ``home`` on
     flat : In(1)                  a single endless line
     last_x, last_y : In           pixels of a line and lines of an image, less 1
     x, y : In(signed 5)           where the first pixel lies
     step_x, step_y : In(1)        from one pixel to the next, less 1
     home : In(1)                  go to the first pixel
     step : In(1)                  go to the next pixel, or
-    back : In(1)                  with ``step``: to the pixel kept
+    back : In(1)                  with ``step``: to the pixel kept, not in the cycle after it was
     keep : In(1)                  with ``home`` or ``step``: keep the pixel gone to
     place : Out(Place)            present pixel
     """
@@ -58,33 +69,49 @@ class PixelWalker(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        steps, place = self.steps, self.place
-        first, after, kept, target = (Place(Signal(Place, name=name)) for name in ("first", "after", "kept", "target"))
-        line, image = Signal(WORD_BITS), Signal(WORD_BITS)
-        m.d.comb += [
-            first.pixel.eq(steps.start), first.line.eq(steps.start), first.image.eq(steps.start),
-            first.x.eq(self.x), first.y.eq(self.y),
-            line.eq(place.line + steps.line), image.eq(place.image + steps.image),
-            after.eq(place), after.x.eq(self.x), after.count_x.eq(0),
+        here, first, after, kept, target = (
+            _State(Signal(_State, name=name)) for name in ("here", "first", "after", "kept", "target"))
+        self._first(m, first)
+        self._after(m, here, after)
+        m.d.comb += [target.eq(Mux(self.home, first, Mux(self.back, kept, after))), self.place.eq(here.place)]
+        keep = Signal()  # a cycle late: what is kept is where it is
+        m.d.sync += keep.eq((self.home | self.step) & self.keep)
+        with m.If(self.home | self.step):
+            m.d.sync += here.eq(target)
+        with m.If(keep):
+            m.d.sync += kept.eq(here)
+        return m
+
+    def _first(self, m: Module, first: data.View) -> None:
+        """The first pixel, in registers."""
+        steps = self.steps
+        m.d.sync += [
+            first.place.pixel.eq(steps.start), first.place.x.eq(self.x), first.place.y.eq(self.y),
+            first.line.eq(steps.start + steps.line), first.image.eq(steps.start + steps.image),
+            first.left_x.eq(self.last_x), first.left_y.eq(self.last_y),
+            first.x_end.eq(~self.flat & (self.last_x == 0)), first.y_end.eq(self.last_y == 0),
         ]
-        with m.If(self.flat | (place.count_x != self.last_x)):
+        self.first = first
+
+    def _after(self, m: Module, here: data.View, after: data.View) -> None:
+        """The next pixel: every sum starts at a register, and is selected by registers."""
+        steps, first, place = self.steps, self.first, here.place
+        m.d.comb += after.eq(here)
+        with m.If(~here.x_end):
             m.d.comb += [
-                after.pixel.eq(place.pixel + steps.pixel), after.count_x.eq(place.count_x + 1),
-                after.x.eq(place.x + self.step_x + 1),
-            ]
-        with m.Elif(place.count_y != self.last_y):
-            m.d.comb += [
-                after.pixel.eq(line), after.line.eq(line), after.count_y.eq(place.count_y + 1),
-                after.y.eq(place.y + self.step_y + 1),
+                after.place.pixel.eq(place.pixel + steps.pixel), after.place.x.eq(place.x + self.step_x + 1),
+                after.left_x.eq(here.left_x - 1), after.x_end.eq(~self.flat & (here.left_x == 1)),
             ]
         with m.Else():
             m.d.comb += [
-                after.pixel.eq(image), after.line.eq(image), after.image.eq(image), after.count_y.eq(0),
-                after.y.eq(self.y),
+                after.place.pixel.eq(here.line), after.place.x.eq(self.x), after.left_x.eq(self.last_x),
+                after.x_end.eq(first.x_end), after.line.eq(here.line + steps.line),
+                after.place.y.eq(place.y + self.step_y + 1), after.left_y.eq(here.left_y - 1),
+                after.y_end.eq(here.left_y == 1),
             ]
-        m.d.comb += target.eq(Mux(self.home, first, Mux(self.back, kept, after)))
-        with m.If(self.home | self.step):
-            m.d.sync += place.eq(target)
-            with m.If(self.keep):
-                m.d.sync += kept.eq(target)
-        return m
+            with m.If(here.y_end):
+                m.d.comb += [
+                    after.place.pixel.eq(here.image), after.line.eq(here.image + steps.line),
+                    after.image.eq(here.image + steps.image), after.place.y.eq(self.y),
+                    after.left_y.eq(self.last_y), after.y_end.eq(first.y_end),
+                ]

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["BitstreamError", "Report", "build", "table", "to_json"]
 
+# memories whose words are never read while they are written, or not for use (hw/memory.py asserts it for the banks): logic
+# for that case would double a bank
+APART = ("bank", "buffer", "program", "word", "requests", "replies")
+SYNTHESIS = ("read_rtlil top.il; setparam -set COLLISION_X_MASK 1'1 */t:$memrd_v2 "
+             + " ".join(f"*/r:MEMID=*{name}*" for name in APART) + " %u" * (len(APART) - 1) + " %i; "
+             "synth_ecp5 -nowidelut -top top; write_json top.json")
+
 Progress = Callable[[str], None]
 CELLS = {"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "dsp": "MULT18X18D", "bram": "DP16KD"}
 
@@ -166,9 +173,7 @@ class _Flow:
     def synthesise(self) -> str:
         """RTLIL to a netlist; returns the synthesiser and its version."""
         self.say("synthesising")
-        # a bank's word is never read while it is written (hw/memory.py asserts it): no logic for that case
-        banks = "setparam -set COLLISION_X_MASK 1'1 */t:$memrd_v2 */r:MEMID=*bank* %i"
-        script = f"read_rtlil top.il; {banks}; synth_ecp5 -nowidelut -top top; write_json top.json"
+        script = SYNTHESIS
         try:
             version = f"pyosys {metadata.version('pyosys')}"
             code = "import sys; from pyosys import libyosys as y; d = y.Design(); " \

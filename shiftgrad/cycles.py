@@ -12,15 +12,15 @@ from shiftgrad.plan import Instruction, Plan, Tensor
 __all__ = ["Cost", "cost_of", "tile_cycles"]
 
 # --- fitted to the RTL's counters -------------------------------------------------------------------
-SETUP = 19  # fetch, comparisons and exponents of an instruction
-OPERAND = 10  # more for each operand it checks
-SCALAR = 12  # more for each scalar it brings to another exponent
-LOOPS = 13  # loops of a product, or of each part of it
-PASS = (4, 42)  # fill and tail of a pass: 4 T + 42
+SETUP = 28  # fetch, comparisons and exponents of an instruction
+OPERAND = 15  # more for each operand it checks
+SCALAR = 13  # more for each scalar it brings to another exponent
+LOOPS = 15  # loops of a product, or of each part of it
+PASS = (4, 44)  # fill and tail of a pass: 4 T + 44
 LOSS_ROW = 18  # a row of P = T stride logits: max(2 P, P + 18) cycles
-LOSS_END = 41  # after the last: P + 41
-HALT = 3
-STREAM_PASS = (2, 39)  # fill and tail of a pass of the vector unit: 2 T + 39
+LOSS_END = 46  # after the last: P + 46
+HALT = 5
+STREAM_PASS = (2, 40)  # fill and tail of a pass of the vector unit: 2 T + 40
 SUM_END = 6  # more for the total of a SUM: T + 6
 PAIR_WORD = 2  # cycles a word of ADD and ADDB with two operands
 MAX_WORD = 4  # cycles a word of the smaller image, both ways

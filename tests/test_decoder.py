@@ -60,7 +60,7 @@ def test_every_opcode_and_flag():
                     wanted = Status.ILLEGAL_OPCODE
                 else:
                     wanted = Status.ILLEGAL_FLAGS if flags & ~int(LEGAL_FLAGS[Opcode(opcode)]) else Status.RESET
-                await ctx.delay(1e-9)
+                await ctx.tick().repeat(dut.WORD_LATENCY)
                 assert ctx.get(dut.status) == wanted, (opcode, flags)
                 if wanted == Status.RESET:
                     used = OPERANDS(Opcode(opcode), flags)
@@ -237,7 +237,7 @@ def test_rates():
                 for imm in (-128, -64, -63, -32, -31, -1, 0, 1, 32, 33, 62, 63, 64, 127):
                     set_word(ctx, dut, opcode, 0, imm)
                     ctx.set(dut.lr_shift, lr_shift)
-                    await ctx.delay(1e-9)
+                    await ctx.tick().repeat(dut.WORD_LATENCY)
                     wrong = not 0 <= imm + lr_shift <= 63
                     assert ctx.get(dut.rate_error) == (wrong and opcode in (Opcode.GRAD, Opcode.SUM))
                     assert wrong or ctx.get(dut.rate) == imm + lr_shift
