@@ -31,6 +31,7 @@ class Config:
     program_words : depth of the program memory, in 64-bit instructions
     tensors : entries in the tensor table
     classes : most logits a row of LOSS may have
+    lut_products : the vector unit multiplies in lookup tables, where the array takes the device's multipliers
     virtual : for the golden machine only: memories beyond what the RTL and its host bus can address
     """
 
@@ -44,6 +45,7 @@ class Config:
     program_words: int = 256
     tensors: int = 64
     classes: int = 256
+    lut_products: bool = False
     virtual: bool = False
 
     def __post_init__(self) -> None:
@@ -126,6 +128,9 @@ CONFIGS: dict[str, Config] = {
         # memories sized for 784-128-10 at batch 32 inside 208 block RAMs of 2 KiB
         Config(name="ulx3s_85f_8x8", size=8, act_words=4096, err_words=2048,
                wgt_words=16384, mom_words=16384, vec_words=512),
+        # 189 of its block RAMs; the array takes 144 of its 156 multipliers
+        Config(name="ulx3s_85f_12x12", size=12, act_words=8192, err_words=4096, wgt_words=8192, mom_words=8192,
+               vec_words=512, lut_products=True),
         # 54 of the 56 block RAMs, and 26 of the 28 multipliers, of the smallest ECP5
         Config(name="ulx3s_25f_4x4", size=4, act_words=2048, err_words=2048,
                wgt_words=8192, mom_words=8192, vec_words=1024),
