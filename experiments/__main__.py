@@ -126,12 +126,17 @@ def isometry(dataset: str, data_dir: Path | None, blocks: str, batch: int, seed:
 @click.option("--seeds", default="1,2,3", show_default=True, metavar="N,N,...",
               help="Placement seeds; the fastest counts.")
 def scaling_unit(docs: Path, seeds: str) -> None:
-    """Place and route FP32 batch normalisation and the lane's scaling by shifts alone, and compare: about 5 minutes."""
+    """FP32 batch normalisation and the lane's scaling by shifts, alone: sizes, clocks, changes of nets; 8 minutes."""
     from experiments.batchnorm import compare
     from experiments.batchnorm import report as comparison
+    from experiments.batchnorm import stimuli
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
 
     tried = [int(seed) for seed in seeds.split(",")]
-    found = compare.figures(compare.measure(tried, lambda line: click.echo(line, err=True)), tried)
+    changes = stimuli.measure(say)
+    found = compare.figures(compare.measure(tried, say), tried, changes)
     for path in comparison.write(found, docs):
         click.echo(path)
 

@@ -43,4 +43,5 @@ def test_a_router_that_gets_nowhere_is_told_from_a_slow_one() -> None:
         progress.feed(f"Info:     iter={iteration} wires=4000 overused={overused} overuse=9 archfail=NA\n")
         assert progress.stuck is None
     progress.feed(f"Info:     iter={iteration + 1} wires=4000 overused=299 overuse=9 archfail=NA\n")
-    assert progress.stuck and progress.stuck.startswith(f"299 wires used twice at best after {iteration + 1} iterations")
+    assert progress.stuck
+    assert progress.stuck.startswith(f"299 wires used twice at best after {iteration + 1} iterations")

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from amaranth.hdl import Fragment
 
-from experiments.batchnorm import compare, report
+from experiments.batchnorm import activity, compare, report, stimuli
 from experiments.batchnorm.unit import BatchNorm
 from shiftgrad.unit_timing import Timing
 
@@ -34,8 +35,41 @@ def test_energy_by_the_table() -> None:
     assert compare.energy("shift", memory=True) - compare.energy("shift", memory=False) == pytest.approx(1.25)
 
 
+def test_changes_of_a_vcd() -> None:
+    """Bits that change after their first value, the clock's left out."""
+    vcd = """$scope module dut $end
+ $var wire 1 ! clk $end
+ $var wire 1 # n1_ $end
+ $var wire 4 $ x [3:0] $end
+$enddefinitions $end
+#0
+0!
+1#
+b0101 $
+#1
+1!
+0#
+b1001 $
+#2
+0!
+1#
+"""
+    assert activity.transitions(vcd.splitlines(keepends=True)) == 1 + 2 + 1
+
+
+def test_the_netlists_get_what_the_units_need() -> None:
+    unit, inputs, wanted = stimuli.shift(20)
+    assert sum(change.get("valid", 0) for change in inputs) == len(wanted) == 20
+    assert all(0 <= value < 256 for value in wanted)
+    Fragment.get(unit, None)  # Amaranth warns of units that nobody elaborates
+    norm, inputs, wanted = stimuli.batchnorm(20)
+    assert sum(change.get("valid", 0) for change in inputs) == 2 * len(wanted) == 40
+    assert [i for i, change in enumerate(inputs) if change.get("last")][1] == len(inputs) - 2 - norm.FORWARD_LATENCY
+    Fragment.get(norm, None)
+
+
 def test_ratios_and_report(tmp_path: Path) -> None:
-    found = compare.figures(measured(), (0, -5))
+    found = compare.figures(measured(), (0, -5), {"shift": 1000.0, "batchnorm": 15000.0})
     assert found["units"]["shift"]["fmax_mhz"] == 160 and found["units"]["shift"]["all_fmax_mhz"] == [160, 155]
     ratios = found["ratios"]
     assert ratios["lut"] == 5 and ratios["clock"] == pytest.approx(4 / 3)
@@ -43,6 +77,7 @@ def test_ratios_and_report(tmp_path: Path) -> None:
     assert ratios["speed_smallest_tensor"] > ratios["speed"] > ratios["speed_own_range"]
     assert ratios["speed_per_lut"] == pytest.approx(5 * ratios["speed"])
     assert ratios["energy_by_cells"] == pytest.approx(2 * 5400 / 1000, rel=0.01)
+    assert ratios["energy_by_changes"] == 15
     paths = report.write(found, tmp_path)
     assert [path.name for path in paths] == ["scaling-unit.json", "scaling-unit.md", "scaling-unit.png"]
     assert json.loads(paths[0].read_text())["ratios"] == ratios

