@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shiftgrad.isa import DENSE_FLAGS, LEGAL_FLAGS, Flag, Opcode
+
 __all__ = ["CONFIGS", "MEMORIES", "Config", "ConfigError", "get_config"]
 
 SIZES = (4, 8, 12, 16)
@@ -31,6 +33,7 @@ class Config:
     program_words : depth of the program memory, in 64-bit instructions
     tensors : entries in the tensor table
     classes : most logits a row of LOSS may have
+    dense : matrices only, for small devices: no images, scalars or vector unit; what needs them is an error
     virtual : for the golden machine only: memories beyond what the RTL and its host bus can address
     """
 
@@ -44,6 +47,7 @@ class Config:
     program_words: int = 256
     tensors: int = 64
     classes: int = 256
+    dense: bool = False
     virtual: bool = False
 
     def __post_init__(self) -> None:
@@ -69,6 +73,11 @@ class Config:
         if self.virtual:
             raise ConfigError(f"{self.name} runs on the golden machine only: its memories may have up to "
                               f"{1 << BASE_BITS} words, the RTL's {1 << WORD_BITS}")
+
+    @property
+    def legal_flags(self) -> dict[Opcode, Flag]:
+        """The operations this machine has, and their flags."""
+        return DENSE_FLAGS if self.dense else LEGAL_FLAGS
 
     @property
     def window_bits(self) -> int:
@@ -124,6 +133,9 @@ CONFIGS: dict[str, Config] = {
         # memories sized for 784-128-10 at batch 32 inside 208 block RAMs of 2 KiB
         Config(name="ulx3s_85f_8x8", size=8, act_words=4096, err_words=2048,
                wgt_words=16384, mom_words=16384, vec_words=512),
+        # four single-port memories of 32 KiB and 30 block RAMs of 512 bytes: 64-48-10 at batch 32
+        Config(name="up5k_4x4", size=4, act_words=16384, err_words=512, wgt_words=8192, mom_words=8192, vec_words=128,
+               program_words=128, tensors=64, classes=32, dense=True),
         # for experiments on the golden machine with deeper networks and larger batches than fit the RTL
         Config(name="golden_16x16", size=16, act_words=1 << 20, err_words=1 << 20, wgt_words=1 << 17, mom_words=1 << 17,
                vec_words=8192, program_words=4096, tensors=256, virtual=True),

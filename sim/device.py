@@ -15,7 +15,7 @@ from shiftgrad.config import MEMORIES, Config
 from shiftgrad.device import ADDRESSES, START, DeviceError, RegisterAccess
 from shiftgrad.isa import COUNTERS, LEGAL_FLAGS, Opcode, Region, Status, decode
 from sim.build import Progress
-from sim.machine import MachineState, library
+from sim.machine import library, machine_state
 from sim.model import AccessError, Simulation, SimulationError
 
 __all__ = ["Difference", "MismatchError", "VerilatorDevice"]
@@ -71,7 +71,7 @@ class VerilatorDevice(RegisterAccess):
         self.config = config
         self.stop, self.cycle_limit = stop, cycle_limit
         self.simulation = Simulation(library(config, progress))
-        self.state = MachineState(self.simulation, config)
+        self.state = machine_state(self.simulation, config)
         self.golden = GoldenMachine(config) if compare else None
         self.compared_instructions = self.mismatches = 0
         self._run_cycles, self._run_seconds = 0, 0.0
