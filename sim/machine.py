@@ -28,7 +28,7 @@ PUBLIC = (
     *(("*.core.host", name) for name in ("program", *RESULTS)),
 )
 SMALL_PUBLIC = (
-    ("*.act", "words"), ("*.parameters", "words"), ("*.core", "err"), ("*.core", "vec"), ("*.processor", "data"),
+    ("*.act", "words"), ("*.parameters", "words"), ("*.core", "err"), ("*.core", "vec"), ("*.processor", "low"), ("*.processor", "high"),
     ("*.lane", "seed?"),
 )
 
@@ -97,9 +97,10 @@ class SmallState(MachineState):
         act, parameters = (view(f"*.core.{name}.words").view(np.uint8) for name in ("act", "parameters"))
         whole = {"act": act, "wgt": parameters, "mom": parameters[4 * layout.MOMENTA:],
                  "err": view("*.core.err").view(np.uint8), "vec": view("*.core.vec")}
-        self.banks = {name: [lanes[lane:4 * config.words(name):4] for lane in range(4)] for name, lanes in whole.items()}
-        data = view("*.core.processor.data")
-        self.program = data[layout.PROGRAM:layout.PROGRAM + 2 * config.program_words].view(np.uint64)
+        self.banks = {name: [lanes[lane:4 * config.words(name):4] for lane in range(4)]
+                      for name, lanes in whole.items()}
+        data = view("*.core.processor.low")
+        self.program = view("*.core.processor.high")[:2 * config.program_words].view(np.uint64)
         table = data[layout.TABLE:layout.TABLE + 8 * config.tensors].reshape(-1, 8)
         self.table = {word: table[:, word] for word in range(7)}
         self.lfsr = [view(f"*.core.lane.seed{lane}") for lane in range(4)]
