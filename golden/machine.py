@@ -11,7 +11,7 @@ from golden import convolution, vector
 from golden import numerics as rules
 from golden.convolution import product
 from golden.host import BusError, HostPort
-from golden.tensor import Tensor, fit, tensor
+from golden.tensor import Tensor, fit, tensor, terms
 from shiftgrad.isa import (
     EXPONENT_MAX,
     EXPONENT_MIN,
@@ -91,7 +91,7 @@ class GoldenMachine(HostPort):
         if opcode == Opcode.HALT:
             raise Stop(Status.HALTED)
         operands = {name: self._operand(field[name], memory) for name, memory in OPERANDS(opcode, flags).items()}
-        if not fit(opcode, operands, self.config.classes):
+        if not fit(opcode, operands, self.config.classes) or terms(opcode, operands) >= self.config.terms_end:
             raise Stop(Status.BAD_SHAPE)
         dst = operands["dst"]
         for other in operands.values():

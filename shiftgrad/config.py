@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shiftgrad.isa import DENSE_FLAGS, LEGAL_FLAGS, Flag, Opcode
+from shiftgrad.isa import DENSE_FLAGS, LEGAL_FLAGS, TERMS_END, Flag, Opcode
 
 __all__ = ["CONFIGS", "MEMORIES", "Config", "ConfigError", "get_config"]
 
@@ -33,6 +33,7 @@ class Config:
     program_words : depth of the program memory, in 64-bit instructions
     tensors : entries in the tensor table
     classes : most logits a row of LOSS may have
+    terms_end : products of as many terms or more are an error; fewer than 2^17 on a dense machine only
     dense : matrices only, for small devices: no images, scalars or vector unit; what needs them is an error
     virtual : for the golden machine only: memories beyond what the RTL and its host bus can address
     """
@@ -47,6 +48,7 @@ class Config:
     program_words: int = 256
     tensors: int = 64
     classes: int = 256
+    terms_end: int = TERMS_END
     dense: bool = False
     virtual: bool = False
 
@@ -58,6 +60,7 @@ class Config:
             ("program_words", 4, 32768),
             ("tensors", 4, 256),
             ("classes", 2, 256),
+            ("terms_end", 2 if self.dense else TERMS_END, TERMS_END),
         ):
             value = getattr(self, field)
             if not isinstance(value, int) or not low <= value <= high:
@@ -135,7 +138,7 @@ CONFIGS: dict[str, Config] = {
                wgt_words=16384, mom_words=16384, vec_words=512),
         # four single-port memories of 32 KiB and 30 block RAMs of 512 bytes: 64-48-10 at batch 32
         Config(name="up5k_4x4", size=4, act_words=16384, err_words=512, wgt_words=8192, mom_words=8192, vec_words=128,
-               program_words=128, tensors=64, classes=32, dense=True),
+               program_words=128, tensors=64, classes=32, terms_end=1024, dense=True),
         # for experiments on the golden machine with deeper networks and larger batches than fit the RTL
         Config(name="golden_16x16", size=16, act_words=1 << 20, err_words=1 << 20, wgt_words=1 << 17, mom_words=1 << 17,
                vec_words=8192, program_words=4096, tensors=256, virtual=True),

@@ -58,9 +58,12 @@ def _without(code: Assembler, flag: Flag, label: str) -> None:
     code.jump(label, when=Op.JZ)
 
 
-def _product(code: Assembler, *, terms: str, a_turned: bool, b_turned: bool) -> None:
-    """Sizes and address steps of a product."""
-    code.move("terms", terms)
+def _product(code: Assembler, config: Config, *, terms: str, a_turned: bool, b_turned: bool) -> None:
+    """Sizes and address steps of a product, whose reduction must not be too long."""
+    code.load(terms)
+    code.store("terms")
+    code.sub(config.terms_end)
+    code.jump("stop.BAD_SHAPE", when=Op.JP)
     for name, turned in (("a", a_turned), ("b", b_turned)):
         code.load(f"{name}.stride")
         code.store(f"{name}.wrap")
@@ -101,8 +104,8 @@ def _forward(code: Assembler, config: Config) -> None:
     code.move("c.exponent", 0)
     code.label(ready)
     _same(code, ("dst.cols", "b.cols"), ("a.rows", "dst.rows"), ("a.cols", "b.rows"))
+    _product(code, config, terms="b.rows", a_turned=True, b_turned=False)
     _apart(code)
-    _product(code, terms="b.rows", a_turned=True, b_turned=False)
     relu = code.local()
     _without(code, Flag.RELU, relu)
     code.load("mode")
@@ -126,8 +129,8 @@ def _backward(code: Assembler, config: Config) -> None:
     code.move("mode", mode_word(a_err=1, a_turned=1, b_turned=1, to_err=1, mask=1))
     code.label(plain)
     _same(code, ("a.cols", "b.cols"), ("a.rows", "dst.rows"), ("dst.cols", "b.rows"))
+    _product(code, config, terms="a.cols", a_turned=True, b_turned=True)
     _apart(code)
-    _product(code, terms="a.cols", a_turned=True, b_turned=True)
     _counted(code, "BWD_MACS")
     code.jump("nearest")
 
@@ -143,7 +146,7 @@ def _gradient(code: Assembler, config: Config) -> None:
     code.move("mode", mode_word(b_err=1, grad=1, add=1))
     code.load(0)
     code.store("vector", "vector.step")
-    _product(code, terms="b.rows", a_turned=False, b_turned=False)
+    _product(code, config, terms="b.rows", a_turned=False, b_turned=False)
     code.label("rate")
     code.move("offset", MOMENTA)
     code.load("imm")
@@ -167,7 +170,7 @@ def _ones(code: Assembler, config: Config) -> None:
     code.move("mode", mode_word(a_ones=1, b_err=1, grad=1, add=1, wide=1))
     code.move("vector", "dst.base")
     code.move("vector.step", 1)
-    _product(code, terms="b.rows", a_turned=False, b_turned=False)
+    _product(code, config, terms="b.rows", a_turned=False, b_turned=False)
     code.jump("rate")
 
 

@@ -63,7 +63,7 @@ class SmallLane(wiring.Component):
     """Four values are in flight; the shifter serves each of them four times, in the cycles ``Slot`` names.
 
     A value begins in a GUARD cycle, t = 0, with its accumulator. Its second operand is taken at t = 1, it is v (see
-    docs/numerics.md) from t = 6, its mantissa is the upper byte of ``q_word`` from t = 11, its weight that of
+    docs/numerics.md) from t = 6, its mantissa is the upper byte of ``q_word`` from t = 12, its weight that of
     ``w_word`` from t = 18. Random words are those of lane 0, which moves to the end behind each value.
 
     Members
@@ -135,7 +135,7 @@ class SmallLane(wiring.Component):
         ]
         with m.If(self.run):
             with m.Switch(self.slot):
-                for slot, value in ((Slot.REQUANTISE, self.v), (Slot.STEP, self.q_word[24:].as_signed()),
+                for slot, value in ((Slot.REQUANTISE, self.v), (Slot.STEP, self.rounder.narrow),
                                     (Slot.GUARD, self.acc), (Slot.ALIGN, other)):
                     place = {Slot.STEP: 0, Slot.REQUANTISE: 7, Slot.ALIGN: 14, Slot.GUARD: 21}[slot]
                     with m.Case(slot):
@@ -183,19 +183,19 @@ class SmallLane(wiring.Component):
         ]
 
     def _update(self, m: Module) -> None:
-        """Mantissas at t = 10, steps at t = 15, weights at t = 17."""
+        """Mantissas at t = 11, steps at t = 16, weights at t = 17."""
         shifter, rounder, mode = self.shifter, self.rounder, self.mode
         m.d.comb += [
             rounder.whole.eq(shifter.whole), rounder.fraction.eq(shifter.fraction),
             rounder.overflow.eq(shifter.overflow), rounder.negative.eq(shifter.negative),
             self.w_live.eq(self.alive[4]),
         ]
-        with m.If(self.run & self._in(Slot.REQUANTISE)):
+        with m.If(self.run & self._in(Slot.STEP)):
             m.d.sync += self.q_word.eq(Cat(self.q_word[8:], rounder.narrow))
         with m.Elif(self.word_load):
             m.d.sync += self.q_word.eq(self.word)
         step, old, new = Signal(signed(16)), Signal(signed(16)), Signal(signed(17))
-        with m.If(self._in(Slot.STEP)):
+        with m.If(self._in(Slot.GUARD)):
             m.d.sync += step.eq(Mux(mode.wide, rounder.wide, rounder.narrow))
         m.d.comb += [
             old.eq(Mux(mode.wide, self.vector, self.old.word_select(self.col, 8).as_signed())),
@@ -218,5 +218,5 @@ class SmallLane(wiring.Component):
         with m.Else():
             with m.If(magnitude > self.maximum):
                 m.d.sync += self.maximum.eq(magnitude)
-            with m.If(self._in(Slot.REQUANTISE) & self.alive[2] & self.mode.write & self.rounder.clipped):
+            with m.If(self._in(Slot.STEP) & self.alive[2] & self.mode.write & self.rounder.clipped):
                 m.d.sync += self.saturated.eq(self.saturated + 1)

@@ -47,9 +47,9 @@ def masks() -> list[int]:
 
 
 def max_terms(config: Config) -> int:
-    """Longest reduction of operands that fit the memories, whose rows take a word at least."""
+    """Longest reduction: what the configuration allows, of operands that fit the memories."""
     act, err, wgt = config.act_words, config.err_words, config.wgt_words
-    return max(min(wgt, LANES * act), LANES * min(wgt, err), min(err, act))
+    return min(config.terms_end - 1, max(min(wgt, LANES * act), LANES * min(wgt, err), min(err, act)))
 
 
 def check_small(config: Config) -> None:

@@ -14,6 +14,7 @@ __all__ = ["Processor"]
 POINTER_BITS = 17  # a multiplier, too
 SHIFTS, ADDERS = (Op.SHR, Op.SHL, Op.ROR), (Op.ADD, Op.SUB, Op.ADI, Op.MUL)
 LOW_BITS = 10
+WARM_BITS = 13  # it starts after 2^12 cycles: block RAMs of the UP5K can be read and its PLL has locked
 LOW = 1 << LOW_BITS
 
 
@@ -49,8 +50,11 @@ class Processor(wiring.Component):
         self.pc, self.link, self.pointer = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS), Signal(POINTER_BITS)
         stage = Signal(3, init=0b100)  # one bit for each cycle
         self.first, self.second, self.third = stage
-        started = Signal()
-        m.d.sync += [stage.eq(stage.rotate_left(1)), started.eq(1)]
+        started, warm = Signal(), Signal(WARM_BITS)
+        with m.If(warm[-1]):
+            m.d.sync += [stage.eq(stage.rotate_left(1)), started.eq(1)]
+        with m.Else():
+            m.d.sync += warm.eq(warm + 1)
         m.d.comb += [fetch.addr.eq(self.pc), fetch.en.eq(self.third)]
         with m.If(self.first):
             self._decode(m)

@@ -4,14 +4,22 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.scale import FRACTION, ZERO_SHIFT, symmetric
+from golden.numerics import FRACTION, ZERO_SHIFT
 
 __all__ = ["Rounder", "SharedShifter", "exceeds", "saturated"]
 
 WIDTH = 32
 
 
-def saturated(value: Value, bits: int, *, beyond: Value | int = 0, negative: Value | None = None) -> tuple[Value, Value]:
+def symmetric(value: Value, bits: int) -> tuple[Value, int]:
+    """Whether signed ``value`` is outside +-(2^(bits-1) - 1), and that bound."""
+    top = value[bits - 1:]
+    lowest = value[-1] & (value[:bits - 1] == 0)  # the one too many of two's complement
+    return ~((top == 0) | top.all()) | lowest, (1 << bits - 1) - 1
+
+
+def saturated(value: Value, bits: int, *, beyond: Value | int = 0, negative: Value | None = None
+              ) -> tuple[Value, Value]:
     """``value`` within +-(2^(bits-1) - 1), and whether it was not; ``beyond`` says that it is far outside."""
     outside, bound = symmetric(value, bits)
     over = outside | beyond
@@ -89,14 +97,12 @@ class Rounder(wiring.Component):
     whole, fraction, overflow, negative : In   of the shifter
     random : In(24)         added to the fraction when ``stochastic``
     stochastic : In(1)      else to nearest, ties to even
-    narrow : Out(signed(8))   LATENCY cycles later, within +-127
+    narrow : Out(signed(8))   LATENCY cycles later, combinational from there, within +-127
     wide : Out(signed(16))    within +-32767
     clipped : Out(1)          ``narrow`` was saturated
-
-    Outputs are combinational from the last registers.
     """
 
-    LATENCY = 1
+    LATENCY = 2
     BITS = 18
 
     whole: In(signed(WIDTH))
@@ -119,9 +125,9 @@ class Rounder(wiring.Component):
             whole.eq(self.whole), up.eq(Mux(self.stochastic, carry, half)), sign.eq(self.negative),
             beyond.eq(self.overflow | (top.any() & ~top.all())),
         ]
-        rounded = Signal(signed(self.BITS))
-        m.d.comb += rounded.eq(whole + up)
-        narrow, self_clipped = saturated(rounded, 8, beyond=beyond, negative=sign)
-        wide, _ = saturated(rounded, 16, beyond=beyond, negative=sign)
-        m.d.comb += [self.narrow.eq(narrow), self.wide.eq(wide), self.clipped.eq(self_clipped)]
+        rounded, far, negative = Signal(signed(self.BITS)), Signal(), Signal()
+        m.d.sync += [rounded.eq(whole + up), far.eq(beyond), negative.eq(sign)]
+        narrow, clipped = saturated(rounded, 8, beyond=far, negative=negative)
+        wide, _ = saturated(rounded, 16, beyond=far, negative=negative)
+        m.d.comb += [self.narrow.eq(narrow), self.wide.eq(wide), self.clipped.eq(clipped)]
         return m
