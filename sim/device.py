@@ -15,7 +15,7 @@ from shiftgrad.device import ADDRESSES, START, DeviceError, RegisterAccess
 from shiftgrad.isa import COUNTERS, LEGAL_FLAGS, Opcode, Region, Status, decode
 from sim.build import Progress
 from sim.compare import Comparison, Difference, MismatchError, compare_registers, compare_words
-from sim.machine import MachineState, library
+from sim.machine import library, machine_state
 from sim.model import AccessError, Simulation, SimulationError
 
 __all__ = ["VerilatorDevice"]
@@ -46,7 +46,7 @@ class VerilatorDevice(RegisterAccess):
         self.config = config
         self.stop, self.cycle_limit = stop, cycle_limit
         self.simulation = Simulation(library(config, progress))
-        self.state = MachineState(self.simulation, config)
+        self.state = machine_state(self.simulation, config)
         self.golden = GoldenMachine(config) if compare else None
         self._comparison: Comparison | None = None
         self.opcodes: Counter[str] = Counter()

@@ -19,6 +19,7 @@ from sim.programs import Case, load
 __all__ = ["adopt", "interrupt"]
 
 STOP_LIMIT = 1000  # cycles an abort may take
+DENSE_STOP_LIMIT = 20_000  # the same of the small machine, which looks now and then
 
 
 def interrupt(device: VerilatorDevice, case: Case, cycles: int, *, reset: bool) -> bool:
@@ -48,7 +49,7 @@ def interrupt(device: VerilatorDevice, case: Case, cycles: int, *, reset: bool) 
     else:
         if stopped:
             simulation.write(ADDRESSES["CTRL"], [ABORT])
-            simulation.tick(STOP_LIMIT)
+            simulation.tick(DENSE_STOP_LIMIT if device.config.dense else STOP_LIMIT)
         retired = simulation.retired
         found = [] if not simulation.busy else [Difference(where="busy after an abort", simulated=1, golden=0)]
         stopped = device.status()[1] == Status.ABORTED
