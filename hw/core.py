@@ -56,7 +56,9 @@ class Core(wiring.Component):
         m.submodules.loss = self.loss = LossUnit(lanes=size, classes=config.classes, read_latency=READ_LATENCY)
         m.submodules.counters = self.counters = PerformanceCounters(size=size)
         self.memories = {
-            name: SkewedMemory(lanes=size, depth=config.words(name), width=8 * config.lane_bytes(name))
+            # a product reads padding, and pixels behind the last one, as whatever there is
+            name: SkewedMemory(lanes=size, depth=config.words(name), width=8 * config.lane_bytes(name),
+                               every_read_counts=name not in ("act", "err"))
             for name in MEMORIES
         }
         for name, memory in self.memories.items():

@@ -86,10 +86,12 @@ class HostInterface(wiring.Component):
 
         m.submodules.program = program = Memory(shape=64, depth=config.program_words, init=[])
         p_read, p_write = program.read_port(), program.write_port(granularity=32)
+        p_data = Signal(64, reset_less=True)  # block RAMs have this register
+        m.d.sync += p_data.eq(p_read.data)
         go = Signal()  # a legal access happens in this cycle
         m.d.comb += [
             p_read.addr.eq(Mux(self.busy, self.p_addr, addr[3:19])),
-            self.p_data.eq(p_read.data),
+            self.p_data.eq(p_data),
             p_write.addr.eq(addr[3:19]),
             p_write.data.eq(w_data.replicate(2)),
             self.t_id.eq(addr[5:13]),
@@ -133,7 +135,7 @@ class HostInterface(wiring.Component):
         read_data = Signal(32)
         lanes = Signal()  # what is read is in the lanes
         m.d.comb += lanes.eq((region >= Region.ACT) | ((region == Region.REGISTERS) & (addr[:20] >= LFSR_BASE)))
-        self._read_mux(m, region, addr, lanes, self._lane_word(m, region, addr, select), p_read.data, register_data,
+        self._read_mux(m, region, addr, lanes, self._lane_word(m, region, addr, select), p_data, register_data,
                        read_data)
         allowed = Signal()
         m.d.sync += allowed.eq(legal & (addr[:2] == 0) & ~(window & self.busy))
@@ -180,6 +182,7 @@ class HostInterface(wiring.Component):
         }
         for i, name in enumerate(COUNTERS):
             values[f"{name}_LO"], values[f"{name}_HI"] = self.counters[i][:32], self.counters[i][32:]
+        self._register(m, addr, values, read)
         m.d.sync += [self.start.eq(0), self.abort.eq(0), self.clear.eq(0)]
         page = addr[9:20] == 0
         with m.Switch(addr[:9]):
@@ -191,8 +194,6 @@ class HostInterface(wiring.Component):
                     m.d.comb += legal.eq(page & Mux(write, whole & ("w" in register.access), "r" in register.access))
                     if lane >= 0:
                         m.d.comb += legal.eq(page & ~self.busy & (whole | ~write))
-                    if register.name in values:
-                        m.d.comb += read.eq(values[register.name])
                     with m.If(go & write):
                         if register.name == "CTRL":
                             m.d.sync += [self.abort.eq(data_in[1]), self.clear.eq(data_in[2])]
@@ -206,6 +207,22 @@ class HostInterface(wiring.Component):
                     if register.name == "CTRL":
                         with m.If(data_in[0] & ~data_in[1] & self.busy):
                             m.d.comb += legal.eq(0)
+
+    def _register(self, m: Module, addr: Signal, values: dict[str, object], read: Signal) -> None:
+        """A register's value, two cycles late: eight neighbours first, then one of the groups."""
+        groups: dict[int, Signal] = {}
+        for register in REGISTERS:
+            if register.name in values:
+                group, number = divmod(register.address // 4, 8)
+                chosen = groups.setdefault(group, Signal(32, name=f"group{group}"))
+                with m.If(addr[2:5] == number):
+                    m.d.sync += chosen.eq(values[register.name])
+        with m.Switch(addr[5:9]):
+            for group, chosen in groups.items():
+                with m.Case(group):
+                    m.d.sync += read.eq(chosen)
+            with m.Default():
+                m.d.sync += read.eq(0)
 
     def _lane_word(self, m: Module, region: Value, addr: Signal, select: Signal) -> Value:
         """The word read from memories or generators: it ripples past the lanes, and each puts its part in."""

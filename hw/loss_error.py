@@ -78,11 +78,11 @@ class ErrorStream(wiring.Component):
     column : Out            column read; its ``p`` and ``hit`` come one cycle later
     p : In(17)              unnormalised probability, from a block RAM
     hit : In(1)             the column is the label
-    r : In(18)              reciprocal, valid from 1 cycle after the first column's read to 1 after the last one's
+    r : In(18)              reciprocal, valid from 2 cycles after the first column's read to 2 after the last one's
     e_en, e_addr, e_data    write root; e_data is ``latency`` cycles after the read
     """
 
-    latency = 7
+    latency = 8
 
     def __init__(self, *, lanes: int, classes: int) -> None:
         self.lanes, self.classes = lanes, classes
@@ -126,11 +126,12 @@ class ErrorStream(wiring.Component):
     def _arithmetic(self, m: Module, live: Signal) -> None:
         # r - 2^17 fits 18 bits with a sign; p * 2^17 is added to the product
         m.submodules.multiplier = multiplier = Multipliers(count=1, a_bits=18, b_bits=18)
-        m.d.comb += [multiplier.a[0].eq(self.p), multiplier.b[0].eq(Cat(self.r[:17], ~self.r[17]).as_signed())]
+        first = delayed(m, self.p, 1, name="p_read", reset_less=True)
+        m.d.comb += [multiplier.a[0].eq(first), multiplier.b[0].eq(Cat(self.r[:17], ~self.r[17]).as_signed())]
         product, rounded = Signal(18, reset_less=True), Signal(8, reset_less=True)  # from bit 17 up
-        p = delayed(m, self.p, 3, name="p", reset_less=True)
-        hit = delayed(m, self.hit, 5, name="hit", reset_less=True)
-        live = delayed(m, live, 6, name="live")
+        p = delayed(m, first, 3, name="p", reset_less=True)
+        hit = delayed(m, self.hit, 6, name="hit", reset_less=True)
+        live = delayed(m, live, 7, name="live")
         m.d.sync += [product.eq(multiplier.p[0][17:35] + p), rounded.eq(product[10:] + product[9])]
         with m.If(~live):
             m.d.sync += self.e_data.eq(0)

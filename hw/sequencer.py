@@ -54,8 +54,8 @@ class Sequencer(wiring.Component):
     -------
     start, start_pc, abort : In    run from ``start_pc``; abort stops issuing at once and flushes the pipeline
     busy, status, pc, retired : Out
-    p_addr, p_data : Out/In        program memory, data one cycle later
-    t_id, t_entry, t_write, t_scale : Out/In   tensor table, entry one cycle later
+    p_addr, p_data : Out/In        program memory, data two cycles later
+    t_id, t_entry, t_write, t_scale : Out/In   tensor table, entry two cycles later
     s_next : Out(1)                ``s_en`` comes in the next cycle
     s_en, s_addr, s_data : Out/In  a scalar in lane 0 of the vector memory, READ_LATENCY cycles later
     lr_shift : In(6)               taken once an instruction
@@ -142,7 +142,6 @@ class Sequencer(wiring.Component):
         self.index = Signal(range(len(OPERAND_NAMES)))
         self.wait, self.over = Signal(range(128)), Signal()  # ``over``: no cycles are left
         self.measured = Signal()
-        self.entry = Signal(Descriptor)
         m.submodules.decoder = self.decoder = Decoder(config=config)
         m.submodules.check = self.check = OperandCheck(config=config)
         m.submodules.exponents = self.exponents = ExponentUnit()
@@ -171,7 +170,7 @@ class Sequencer(wiring.Component):
         word, decoder, check, operation = self.word, self.decoder, self.check, self.operation
         m.d.comb += [
             decoder.word.eq(word), decoder.operands.eq(self.operands),
-            check.entry.eq(self.entry), check.id.eq(self.t_id),
+            check.entry.eq(self.t_entry), check.id.eq(self.t_id),
         ]
         m.d.sync += check.memory.eq(decoder.memories[self.index])
         for opcode in Opcode:
@@ -298,6 +297,9 @@ class Sequencer(wiring.Component):
             m.d.comb += self.prefetch.eq(1)
             with m.If(self.pc >= self.config.program_words):
                 self._fail(m, Status.PC_RANGE)
+            m.next = "WORD"
+        with self._state(m, "WORD"):
+            m.d.comb += self.prefetch.eq(1)
             m.next = "LATCH"
         with self._state(m, "LATCH"):
             m.d.comb += self.prefetch.eq(1)
@@ -317,10 +319,8 @@ class Sequencer(wiring.Component):
     def _take(self, m: Module) -> None:
         """Entries from the table to the check, and from there to the operands."""
         self.asked, self.checked = Signal(), Signal()
-        shown, keep = Signal(), Signal(len(OPERAND_NAMES))  # the table's data comes two cycles after the index
+        shown, keep = Signal(), Signal(len(OPERAND_NAMES))  # the table's data comes three cycles after the index
         m.d.sync += [shown.eq(self.asked), self.check.start.eq(shown)]
-        with m.If(shown):
-            m.d.sync += self.entry.eq(self.t_entry)
         for i in range(len(OPERAND_NAMES)):  # a cycle late, so that their enables are registers
             m.d.sync += keep[i].eq(self.checked & (self.index == i))
             with m.If(keep[i]):

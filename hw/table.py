@@ -42,7 +42,7 @@ class TensorTable(wiring.Component):
 
     Members
     -------
-    id : In              entry to read; ``entry`` and ``h_r_data`` show it one cycle later
+    id : In              entry to read; ``entry`` and ``h_r_data`` show it two cycles later
     entry : Out
     h_word : In          host word of the entry for ``h_r_data`` and ``h_write``
     h_write, h_w_data : In   write host word ``h_word`` of entry ``id``
@@ -65,27 +65,29 @@ class TensorTable(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        word_q = Signal(3)
-        m.d.sync += word_q.eq(self.h_word)
+        words = [Signal(3, name=f"word_late{n}") for n in range(2)]
+        m.d.sync += [words[0].eq(self.h_word), words[1].eq(words[0])]
         for index, fields in enumerate(DESCRIPTOR):
             if not fields:
                 continue
             memory = m.submodules[f"word{index}"] = Memory(shape=32, depth=self.depth, init=[])
             rd, wr = memory.read_port(), memory.write_port()
+            late = Signal(32, name=f"late{index}", reset_less=True)  # block RAMs have this register
+            m.d.sync += late.eq(rd.data)
             from_host = [_stored(field, self.h_w_data) for field in fields]
             m.d.comb += [
                 rd.addr.eq(self.id),
                 wr.addr.eq(self.id),
                 wr.en.eq(self.h_write & (self.h_word == index)),
                 wr.data.eq(_spread(fields, from_host)),
-                *(self._view(self.entry, field).eq(_stored(field, rd.data)) for field in fields),
+                *(self._view(self.entry, field).eq(_stored(field, late)) for field in fields),
             ]
             if fields[0].name in SCALE:
                 with m.If(self.write):
                     own = [self._view_scale(self.scale, field) for field in fields]
                     m.d.comb += [wr.en.eq(1), wr.data.eq(_spread(fields, own))]
-            with m.If(word_q == index):
-                m.d.comb += self.h_r_data.eq(rd.data)
+            with m.If(words[1] == index):
+                m.d.comb += self.h_r_data.eq(late)
         return m
 
     def _view(self, entry: data.View, field: Field) -> object:

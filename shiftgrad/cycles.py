@@ -12,14 +12,14 @@ from shiftgrad.plan import Instruction, Plan, Tensor
 __all__ = ["Cost", "cost_of", "tile_cycles"]
 
 # --- fitted to the RTL's counters -------------------------------------------------------------------
-SETUP = 28  # fetch, comparisons and exponents of an instruction
+SETUP = 29  # fetch, comparisons and exponents of an instruction
 OPERAND = 15  # more for each operand it checks
 SCALAR = 13  # more for each scalar it brings to another exponent
 LOOPS = 15  # loops of a product, or of each part of it
 PASS = (4, 44)  # fill and tail of a pass: 4 T + 44
 LOSS_ROW = 18  # a row of P = T stride logits: max(2 P, P + 18) cycles
-LOSS_END = 46  # after the last: P + 46
-HALT = 5
+LOSS_END = 47  # after the last: P + 47
+HALT = 6
 STREAM_PASS = (2, 40)  # fill and tail of a pass of the vector unit: 2 T + 40
 SUM_END = 6  # more for the total of a SUM: T + 6
 PAIR_WORD = 2  # cycles a word of ADD and ADDB with two operands
