@@ -42,6 +42,7 @@ class Options:
     hidden : units of the hidden layers (mlp)
     depth, width : blocks, and channels of the first stage (fixup_resnet)
     channels : of every convolution (lenet), or of the stem and every block (fixup_resnet)
+    shortcut : of blocks that change the shape (fixup_resnet)
     """
 
     model: str = "mlp"
@@ -49,15 +50,16 @@ class Options:
     depth: int | None = None
     width: int | None = None
     channels: tuple[int, ...] | None = None
+    shortcut: str | None = None
 
     @property
     def given(self) -> dict[str, Any]:
         """Those that were given."""
-        names = ("hidden", "depth", "width", "channels")
+        names = ("hidden", "depth", "width", "channels", "shortcut")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
-TAKES = {"mlp": {"hidden"}, "lenet": {"channels"}, "fixup_resnet": {"depth", "width", "channels"}}
+TAKES = {"mlp": {"hidden"}, "lenet": {"channels"}, "fixup_resnet": {"depth", "width", "channels", "shortcut"}}
 
 
 def network_of(dataset: str, shape: Shape, classes: int, options: Options) -> Network:
@@ -74,10 +76,11 @@ def network_of(dataset: str, shape: Shape, classes: int, options: Options) -> Ne
         if len(channels) != 2:
             raise NetworkError(f"lenet: channels must be two, of its convolutions, got {channels}")
         return lenet(shape, classes, channels=channels)
-    if "channels" in given and len(given) > 1:
+    sizes = given.keys() - {"shortcut"}
+    if "channels" in given and len(sizes) > 1:
         raise NetworkError("fixup_resnet: channels say depth and width already; give one or the other")
-    if not given and shape[2] == 1:
-        given = {"channels": CHANNELS}
+    if not sizes and shape[2] == 1:
+        given["channels"] = CHANNELS
     return fixup_resnet(shape, classes, **given)
 
 

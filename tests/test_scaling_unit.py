@@ -1,0 +1,87 @@
+"""The comparison of batch normalisation with shifts: its sums and its report; no tool runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+from amaranth.hdl import Fragment
+
+from experiments.batchnorm import activity, compare, report, stimuli
+from experiments.batchnorm.unit import BatchNorm
+from shiftgrad.unit_timing import Timing
+
+SIZES = {"shift": (160, 600, 400), "lane": (170, 1200, 800), "batchnorm": (120, 3000, 2400), "adder": (140, 600, 400),
+         "multiplier": (130, 270, 430)}
+
+
+def measured() -> dict[str, list[Timing]]:
+    return {name: [Timing(unit=name, size=1, fmax_mhz=mhz + seed, lut=lut, ff=ff, dsp=8 * (name == "batchnorm"), bram=0)
+                   for seed in (0, -5)] for name, (mhz, lut, ff) in SIZES.items()}
+
+
+def test_cycles() -> None:
+    scalars = BatchNorm.scalar_cycles(backward=False)
+    assert compare.cycles("batchnorm", 1) == 1 + scalars + BatchNorm.FORWARD_LATENCY
+    assert compare.cycles("batchnorm", 1000) - compare.cycles("batchnorm", 1) == 2 * 999
+    assert compare.cycles("shift", 1000) - compare.cycles("shift", 1) == 999
+    assert compare.cycles("shift", 1000, own_range=True) > 2000 + compare.shift_latencies()[0]
+    assert compare.cycles("batchnorm", 8, backward=True) < compare.cycles("batchnorm", 8)  # no square root
+
+
+def test_energy_by_the_table() -> None:
+    assert compare.energy("batchnorm", memory=False) == pytest.approx(3 * 3.7 + 4 * 0.9)
+    assert compare.energy("shift", memory=False) == pytest.approx(0.43)
+    assert compare.energy("batchnorm", memory=True) - compare.energy("batchnorm", memory=False) == pytest.approx(20)
+    assert compare.energy("shift", memory=True) - compare.energy("shift", memory=False) == pytest.approx(1.25)
+
+
+def test_changes_of_a_vcd() -> None:
+    """Bits that change after their first value, the clock's left out."""
+    vcd = """$scope module dut $end
+ $var wire 1 ! clk $end
+ $var wire 1 # n1_ $end
+ $var wire 4 $ x [3:0] $end
+$enddefinitions $end
+#0
+0!
+1#
+b0101 $
+#1
+1!
+0#
+b1001 $
+#2
+0!
+1#
+"""
+    assert activity.transitions(vcd.splitlines(keepends=True)) == 1 + 2 + 1
+
+
+def test_the_netlists_get_what_the_units_need() -> None:
+    unit, inputs, wanted = stimuli.shift(20)
+    assert sum(change.get("valid", 0) for change in inputs) == len(wanted) == 20
+    assert all(0 <= value < 256 for value in wanted)
+    Fragment.get(unit, None)  # Amaranth warns of units that nobody elaborates
+    norm, inputs, wanted = stimuli.batchnorm(20)
+    assert sum(change.get("valid", 0) for change in inputs) == 2 * len(wanted) == 40
+    assert [i for i, change in enumerate(inputs) if change.get("last")][1] == len(inputs) - 2 - norm.FORWARD_LATENCY
+    Fragment.get(norm, None)
+
+
+def test_ratios_and_report(tmp_path: Path) -> None:
+    found = compare.figures(measured(), (0, -5), {"shift": 1000.0, "batchnorm": 15000.0})
+    assert found["units"]["shift"]["fmax_mhz"] == 160 and found["units"]["shift"]["all_fmax_mhz"] == [160, 155]
+    ratios = found["ratios"]
+    assert ratios["lut"] == 5 and ratios["clock"] == pytest.approx(4 / 3)
+    assert ratios["speed"] == pytest.approx(8 / 3, rel=0.01)  # two passes at three quarters of the clock
+    assert ratios["speed_smallest_tensor"] > ratios["speed"] > ratios["speed_own_range"]
+    assert ratios["speed_per_lut"] == pytest.approx(5 * ratios["speed"])
+    assert ratios["energy_by_cells"] == pytest.approx(2 * 5400 / 1000, rel=0.01)
+    assert ratios["energy_by_changes"] == 15
+    paths = report.write(found, tmp_path)
+    assert [path.name for path in paths] == ["scaling-unit.json", "scaling-unit.md", "scaling-unit.png"]
+    assert json.loads(paths[0].read_text())["ratios"] == ratios
+    text = paths[1].read_text()
+    assert "| elements a second, one unit, largest tensor | 2.7 | > 18 |" in text
+    assert "| energy an element, arithmetic | 34.2 | > 70 |" in text
+    assert "| 14.70 | 0.43 |" in text and paths[2].read_bytes().startswith(b"\x89PNG")
