@@ -57,8 +57,8 @@ class Part:
 
 
 def _products(s: Settings) -> dict[str, Any]:
-    return bench_products.measure(get_config(s.config or "sim_8x8"), device=s.device, sizes=s.sizes, depths=s.depths,
-                                  seed=s.seed, progress=s.progress)
+    return bench_products.measure(get_config(s.config or "sim_8x8_large"), device=s.device, sizes=s.sizes,
+                                  depths=s.depths, seed=s.seed, progress=s.progress)
 
 
 def _network(s: Settings) -> dict[str, Any]:
