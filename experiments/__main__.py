@@ -127,9 +127,8 @@ def isometry(dataset: str, data_dir: Path | None, blocks: str, batch: int, seed:
               help="Placement seeds; the fastest counts.")
 def scaling_unit(docs: Path, seeds: str) -> None:
     """FP32 batch normalisation and the lane's scaling by shifts, alone: sizes, clocks, changes of nets; 8 minutes."""
-    from experiments.batchnorm import compare
+    from experiments.batchnorm import compare, stimuli
     from experiments.batchnorm import report as comparison
-    from experiments.batchnorm import stimuli
 
     def say(line: str) -> None:
         click.echo(line, err=True)

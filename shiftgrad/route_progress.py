@@ -17,7 +17,8 @@ ROUTE = re.compile(r"Info:\s+iter=(\d+) wires=\d+ overused=(\d+)")
 SPREAD, SPREAD_END, ROUTED = 0.05, 0.40, 0.97
 REFINE_END, REFINEMENTS = 0.60, 20
 SPREADINGS = 550  # about as many iterations as the placer needs
-PATIENCE = 30  # iterations of the router without fewer wires used twice than ever before
+PATIENCE = 30  # iterations of the router without fewer wires used twice than ever before,
+MANY = 100  # when there are so many: the last few may take long, and go in the end
 
 
 class RouteProgress:
@@ -38,7 +39,7 @@ class RouteProgress:
     @property
     def stuck(self) -> str | None:
         """Why the router will hardly finish; None while it gets on."""
-        if self._iteration - self._of_fewest < PATIENCE:
+        if self._fewest < MANY or self._iteration - self._of_fewest < PATIENCE:
             return None
         return (f"{self._fewest:.0f} wires used twice at best after {self._iteration} iterations, no fewer in the last "
                 f"{PATIENCE}; the design is too dense for the device, or try another seed")

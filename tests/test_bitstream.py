@@ -187,8 +187,8 @@ def test_real_bitstream(tmp_path: Path) -> None:
 def test_a_router_that_gets_nowhere_is_stopped(tmp_path: Path) -> None:
     flow = bitstream._Flow(BOARD, None, tmp_path, tmp_path, lambda _: None)
     (tmp_path / "logs").mkdir()
-    lines = "".join(f"Info:     iter={i} wires=9 overused=7 overuse=9 archfail=NA\n" for i in range(1, 200))
+    lines = "".join(f"Info:     iter={i} wires=9 overused=700 overuse=900 archfail=NA\n" for i in range(1, 200))
     (tmp_path / "lines").write_text(lines)
-    with pytest.raises(BitstreamError, match=r"route-1 stopped: 7 wires used twice at best after 31 iterations"):
+    with pytest.raises(BitstreamError, match=r"route-1 stopped: 700 wires used twice at best after 31 iterations"):
         flow.run_process("route-1", [sys.executable, "-c", "import time; print(open('lines').read(), flush=True); "
                                                            "time.sleep(600)"])

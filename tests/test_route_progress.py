@@ -37,6 +37,13 @@ def test_lines_come_at_intervals() -> None:
     assert spoken == 90 // 15
 
 
+def test_the_last_wires_may_take_long() -> None:
+    progress = RouteProgress()
+    for iteration in range(1, 4 * PATIENCE):
+        progress.feed(f"Info:     iter={iteration} wires=4000 overused=1 overuse=1 archfail=NA\n")
+        assert progress.stuck is None
+
+
 def test_a_router_that_gets_nowhere_is_told_from_a_slow_one() -> None:
     progress = RouteProgress()
     for iteration, overused in enumerate([900, 500, 300, *[400] * 10, 299, *[350] * (PATIENCE - 1)], 1):

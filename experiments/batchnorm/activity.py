@@ -37,7 +37,7 @@ module bench;
     $dumpfile("nets.vcd");
     for (i = 0; i <= {last}; i = i + 1) begin
       now = all[i];
-      if (i == {reset}) $dumpvars(1, dut);
+      if (i == {reset}) $dumpvars(0, dut);
       #1 $fwrite(file, "%h\\n", result);
       clk = 1;
       #1 clk = 0;
@@ -106,18 +106,22 @@ def _run(command: list[str], work: Path) -> None:
 
 
 def transitions(lines: Iterable[str]) -> int:
-    """Changes of bits in a VCD, those of ``clk`` and of the first values left out."""
-    clocks: set[str] = set()
+    """Changes of bits of the nets in scope ``dut`` of a VCD, but for its ``clk`` and the first values."""
+    scopes: list[str] = []
+    nets: set[str] = set()
     last: dict[str, int] = {}
     changed = 0
     for line in lines:
-        if found := re.match(r"\s*\$var \w+ +\d+ +(\S+) +clk\b", line):
-            clocks.add(found[1])
-        elif line[:1] in ("0", "1", "b"):
-            value, _, code = (line[1:].partition(" ") if line[0] == "b" else (line[0], "", line[1:]))
-            code = code.strip()
-            new = int(value, 2)
-            if code in last and code not in clocks:
-                changed += (new ^ last[code]).bit_count()
-            last[code] = new
+        if line[:1] in ("0", "1", "b"):
+            value, _, code = line[1:].partition(" ") if line[0] == "b" else (line[0], "", line[1:])
+            code, new = code.strip(), int(value, 2)
+            if code in nets:
+                changed += (new ^ last.get(code, new)).bit_count()
+                last[code] = new
+        elif found := re.match(r"\s*\$scope \w+ (\S+)", line):
+            scopes.append(found[1])
+        elif "$upscope" in line:
+            scopes.pop()
+        elif (found := re.match(r"\s*\$var \w+ +\d+ +(\S+) +(\S+)", line)) and scopes[-1] == "dut":
+            nets |= {found[1]} if found[2] != "clk" else set()
     return changed

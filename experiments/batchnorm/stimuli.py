@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from experiments.batchnorm.shift import ShiftScaling
 from experiments.batchnorm.unit import BatchNorm
 from golden import numerics
 
-__all__ = ["ELEMENTS", "batchnorm", "measure", "shift"]
+__all__ = ["ELEMENTS", "batchnorm", "measure", "results", "shift"]
 
 ELEMENTS = 1024
 DEVIATION, SHIFT = 2000, 5  # of the accumulators; a shift that makes them fill int8
@@ -50,21 +50,23 @@ def measure(progress: Callable[[str], None], elements: int = ELEMENTS) -> dict[s
     """Changes of nets an element of both units, in netlists whose results are right."""
     found = {}
     for name, (unit, inputs, wanted) in {"shift": shift(elements), "batchnorm": batchnorm(elements)}.items():
-        changed = _changes(unit, inputs, wanted, "q" if name == "shift" else "y")
-        found[name] = changed / elements
+        found[name] = _changes(name, unit, inputs, wanted) / elements
         progress(f"{name}: {found[name]:.0f} changes of nets an element")
     return found
 
 
-def _changes(unit: Component, inputs: Stimulus, wanted: list[int], output: str) -> int:
+def results(name: str, inputs: Stimulus, rows: Sequence[dict[str, int]]) -> list[int]:
+    """The mantissas or words of y among the outputs of every cycle."""
+    if name == "batchnorm":
+        return [row["y"] for row in rows if row["y_valid"]]
+    first = next(i for i, change in enumerate(inputs) if change.get("valid"))
+    count = sum(change.get("valid", 0) for change in inputs)
+    return [row["q"] for row in rows[first + shift_latencies()[0]:]][:count]
+
+
+def _changes(name: str, unit: Component, inputs: Stimulus, wanted: list[int]) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        rows = simulate(unit, inputs, Path(folder))
-        if output == "y":
-            got = [row["y"] for row in rows if row["y_valid"]]
-        else:
-            first = next(i for i, change in enumerate(inputs) if change.get("valid"))
-            got = [row["q"] for row in rows[first + shift_latencies()[0]:]][:len(wanted)]
-        if got != wanted:
+        if results(name, inputs, simulate(unit, inputs, Path(folder))) != wanted:
             raise RuntimeError(f"{type(unit).__name__}: the netlist's results differ from the model's")
         with (Path(folder) / "nets.vcd").open() as lines:
             return transitions(lines)
