@@ -82,10 +82,9 @@ class SmallCore(wiring.Component):
             m.d.sync += [self.busy.eq(value[0]), self.status.eq(value[8:])]
         with m.If(self._out(Port.RETIRED)):
             m.d.sync += self.retired.eq(value)
-        m.d.comb += [
-            bus.ready.eq(self._out(Port.REPLY) | self._out(Port.REFUSE)), bus.error.eq(self._out(Port.REFUSE)),
-            bus.r_data.eq(value),
-        ]
+        m.d.sync += [bus.ready.eq(self._out(Port.REPLY) | self._out(Port.REFUSE)),
+                     bus.error.eq(self._out(Port.REFUSE))]
+        m.d.comb += bus.r_data.eq(value)  # still the same a cycle later
         self.waiting = Signal()  # a tile is under way
         sources = {
             Read.REQUEST: bus.valid, Read.TILE: self.waiting, Read.DATA: bus.w_data,

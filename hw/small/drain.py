@@ -9,7 +9,7 @@ from hw.small.lane import LANES
 
 __all__ = ["SmallDrain"]
 
-READ_SECOND, READ_OLD, WRITE_OLD, WRITE_WORD = 0, 1, 2, 10  # cycles of a period with an address of their own
+READ_OLD, READ_SECOND, WRITE_OLD, WRITE_WORD = 0, 1, 2, 10  # cycles of a period with an address of their own
 PERIOD = 4 * LANES
 
 
@@ -56,7 +56,7 @@ class SmallDrain(wiring.Component):
             self.take_second.eq(count == READ_SECOND + 1), self.take_old.eq(count == READ_OLD + 1),
             self.write_word.eq(self.run & (count == WRITE_WORD) & (period != 0) & (period <= self.rows)),
             self.write_old.eq(self.run & (count == WRITE_OLD) & (period > 1)),
-            self.word.eq(Mux(count[1], Mux(count[3], Mux(self.two, c_before, d), d_before), Mux(count[0], d, c))),
+            self.word.eq(Mux(count[1], Mux(count[3], Mux(self.two, c_before, d), d_before), Mux(count[0], c, d))),
             self.final.eq(self.run & Mux(self.two, (period > self.rows) & (count == WRITE_OLD + 1),
                          (period == self.rows) & (count == WRITE_WORD + 1))),
         ]
@@ -75,5 +75,5 @@ class SmallDrain(wiring.Component):
             m.d.sync += d.eq(self.address)
         with m.If(self.c_load):
             m.d.sync += c.eq(self.address)
-        assert Slot.GUARD == READ_OLD + 1  # a row's first value begins behind the reading of its second operand
+        assert READ_OLD + 2 <= Slot.GUARD and READ_SECOND + 2 <= Slot.ALIGN  # when a row's first value needs them
         return m

@@ -63,7 +63,7 @@ class SmallLane(wiring.Component):
     """Four values are in flight; the shifter serves each of them four times, in the cycles ``Slot`` names.
 
     A value begins in a GUARD cycle, t = 0, with its accumulator. Its second operand is taken at t = 1, it is v (see
-    docs/numerics.md) from t = 6, its mantissa is the upper byte of ``q_word`` from t = 12, its weight that of
+    docs/numerics.md) at t = 6, its mantissa is the upper byte of ``q_word`` from t = 12, its weight that of
     ``w_word`` from t = 18. Random words are those of lane 0, which moves to the end behind each value.
 
     Members
@@ -75,8 +75,8 @@ class SmallLane(wiring.Component):
     acc : In(signed)           at t = 0
     inside, live : In(1)       at t = 1: the value has an element; a row
     second : In(32)            at t = 1: momenta, or what masks
-    vector : In(signed(16))    at t = 1: bias; at t = 17: what a ``wide`` update changes
-    old : In(32)               at t = 17: weights; ``col`` is the value's again
+    vector : In(signed(16))    at t = 1: bias; at t = 16: what a ``wide`` update changes
+    old : In(32)               at t = 16: weights; ``col`` is the value's again
     old_inside : In(1)         at t = 17
     x_load, x : In             into the shifter, with the amount of STEP
     whole : Out(signed(32))    of the shifter
@@ -106,7 +106,7 @@ class SmallLane(wiring.Component):
         m = Module()
         m.submodules.shifter = self.shifter = SharedShifter()
         m.submodules.rounder = self.rounder = Rounder()
-        self.v = Signal(signed(32))
+        self.limited, self.v = Signal(signed(32)), Signal(signed(32))
         self.alive = [Signal(name=f"alive{i}") for i in range(5)]  # at t = 2, 6, 10, 14, 18
         with m.If(~self.run):
             m.d.sync += [alive.eq(0) for alive in self.alive]
@@ -135,7 +135,7 @@ class SmallLane(wiring.Component):
         ]
         with m.If(self.run):
             with m.Switch(self.slot):
-                for slot, value in ((Slot.REQUANTISE, self.v), (Slot.STEP, self.rounder.narrow),
+                for slot, value in ((Slot.REQUANTISE, self.limited), (Slot.STEP, self.rounder.narrow),
                                     (Slot.GUARD, self.acc), (Slot.ALIGN, other)):
                     place = {Slot.STEP: 0, Slot.REQUANTISE: 7, Slot.ALIGN: 14, Slot.GUARD: 21}[slot]
                     with m.Case(slot):
@@ -148,19 +148,22 @@ class SmallLane(wiring.Component):
         """v = accumulator + second operand, saturated; then ReLU or mask."""
         shifter = self.shifter
         acc, added, half, keep = Signal(signed(32)), Signal(signed(32)), Signal(), Signal()
-        total = Signal(signed(33))
-        m.d.comb += total.eq(acc + added + half)
+        total, zero = Signal(signed(33)), Signal()
         with m.If(self._in(Slot.STEP)):  # t = 3
             m.d.sync += acc.eq(shifter.whole)
         with m.If(self._in(Slot.GUARD)):  # t = 4
             limit = Cat((~shifter.negative).replicate(31), shifter.negative)
             m.d.sync += [added.eq(Mux(shifter.overflow, limit, shifter.whole)), half.eq(shifter.fraction[-1])]
         with m.If(self._in(Slot.ALIGN)):  # t = 1 and t = 5
-            m.d.sync += keep.eq(self.inside & (~self.mode.mask | self.positive))
-            limit = Cat((~total[-1]).replicate(31), total[-1])
-            m.d.sync += self.v.eq(Mux(total[32] ^ total[31], limit, total[:32]))
-            with m.If(~keep | (self.mode.relu & total[-1])):
-                m.d.sync += self.v.eq(0)
+            m.d.sync += [
+                keep.eq(self.inside & (~self.mode.mask | self.positive)), zero.eq(~keep),
+                total.eq(acc + added + half),
+            ]
+        limit = Cat((~total[-1]).replicate(31), total[-1])
+        with m.If(~zero & ~(self.mode.relu & total[-1])):  # t = 6
+            m.d.comb += self.limited.eq(Mux(total[32] ^ total[31], limit, total[:32]))
+        with m.If(self._in(Slot.REQUANTISE)):
+            m.d.sync += self.v.eq(self.limited)
 
     def _random(self, m: Module) -> None:
         """Generators: lane 0 makes a step at t = 8 and one at t = 9, when it moves to the end."""
@@ -196,11 +199,11 @@ class SmallLane(wiring.Component):
             m.d.sync += self.q_word.eq(self.word)
         step, old, new = Signal(signed(16)), Signal(signed(16)), Signal(signed(17))
         with m.If(self._in(Slot.GUARD)):
-            m.d.sync += step.eq(Mux(mode.wide, rounder.wide, rounder.narrow))
-        m.d.comb += [
-            old.eq(Mux(mode.wide, self.vector, self.old.word_select(self.col, 8).as_signed())),
-            new.eq(old - step),
-        ]
+            m.d.sync += [
+                step.eq(Mux(mode.wide, rounder.wide, rounder.narrow)),
+                old.eq(Mux(mode.wide, self.vector, self.old.word_select(self.col, 8).as_signed())),
+            ]
+        m.d.comb += new.eq(old - step)
         narrow, _ = saturated(new, 8)
         wide, _ = saturated(new, 16)
         with m.If(self._in(Slot.ALIGN)):
