@@ -109,7 +109,7 @@ NETWORK_OPTIONS = (
                       "[default on grey images: 8,8,16,16]; lenet: of both convolutions  [default: 8,16]"),
     click.option("--shortcut", type=click.Choice(["subsample", "conv"]),
                  help="fixup_resnet: past blocks of a new shape: every second pixel with channels of zeros, or a "
-                      "1 x 1 convolution.  [default: subsample]"),
+                      "1 x 1 convolution.  [default: subsample for digits, conv for the others]"),
 )
 
 

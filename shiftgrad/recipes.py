@@ -16,6 +16,7 @@ SHAPES: dict[str, Shape] = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "mnist14"
 CLASSES = 10  # of every data set
 HIDDEN = {"digits": (48,), "mnist": (128,), "mnist14": (128,), "cifar10": (32,)}
 CHANNELS = (8, 8, 16, 16)  # of a residual network's stem and blocks on grey images
+SHORTCUTS = {"digits": "subsample", "mnist": "conv", "mnist14": "conv", "cifar10": "conv"}  # past blocks of a new shape
 
 HYPER: dict[str, dict[str, Any]] = {
     "digits": {"batch": 16, "epochs": 15, "lr_shift": 4},
@@ -81,7 +82,7 @@ def network_of(dataset: str, shape: Shape, classes: int, options: Options) -> Ne
         raise NetworkError("fixup_resnet: channels say depth and width already; give one or the other")
     if not sizes and shape[2] == 1:
         given["channels"] = CHANNELS
-    return fixup_resnet(shape, classes, **given)
+    return fixup_resnet(shape, classes, **{"shortcut": SHORTCUTS.get(dataset, "conv"), **given})
 
 
 def hyper_of(dataset: str, model: str) -> dict[str, Any]:
