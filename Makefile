@@ -7,6 +7,7 @@ JOBS ?= 2
 CONFIG ?= sim_8x8
 BOARD ?= ulx3s_85f
 RUN ?= train --config $(CONFIG) --model mlp --dataset digits --device verilator --report build/run --save build/run/checkpoint.npz --resume-if-present
+CONVRUN ?= train --model fixup_resnet --dataset digits --device verilator --report build/convrun --save build/convrun/checkpoint.npz --resume-if-present
 BENCH ?= bench --out build/bench
 SIM ?=
 PYTEST ?=
@@ -15,10 +16,10 @@ SEED ?= 0
 UNIT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint verilog sim campaign experiments bitstream timing bench clean distclean
+.PHONY: help install run convrun test lint verilog sim campaign experiments bitstream timing area scaling-unit silicon bench clean distclean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "variables: CONFIG=$(CONFIG) BOARD=$(BOARD) JOBS=$(JOBS) PYTHON=$(PYTHON) PYTEST='tests/test_x.py -k name'"
 
 $(INSTALLED): pyproject.toml
@@ -31,6 +32,9 @@ install: $(INSTALLED)  ## the virtual environment with everything in it
 
 run: $(INSTALLED)  ## train a network on the simulated accelerator, every instruction compared with the golden machine
 	$(BIN)/shiftgrad $(RUN)
+
+convrun: $(INSTALLED)  ## long: the same for a Fixup ResNet of 3 blocks
+	$(BIN)/shiftgrad $(CONVRUN)
 
 test: $(INSTALLED)  ## all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST)
@@ -57,12 +61,21 @@ experiments: $(INSTALLED)  ## days: int8 beside float over batch sizes; MNIST=DI
 bitstream: $(INSTALLED)  ## bitstream and timing report for BOARD
 	$(BIN)/shiftgrad bitstream --board $(BOARD)
 
+area: $(INSTALLED)  ## LUTs, flip-flops, multipliers and RAMs of BOARD by unit, in docs/results; after make bitstream
+	$(BIN)/shiftgrad area --board $(BOARD)
+
 timing: $(INSTALLED)  ## speed and size of every unit of the machine alone on the ECP5 (UNIT=name for one, with its slowest path)
 	$(BIN)/python -m shiftgrad.unit_timing $(UNIT) --size 8 --json build/timing.json
 
-bench: $(INSTALLED)  ## speed, utilisation and accuracy
+scaling-unit: $(INSTALLED)  ## FP32 batch normalisation beside the lane's scaling by shifts, in docs/results
+	$(BIN)/python -m experiments scaling-unit
+
+silicon: $(INSTALLED)  ## hours: clock and size of every board, three seeds each, beside PyTorch; goes on where it was; HOURS=H
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]'
+	$(BIN)/shiftgrad silicon $(if $(HOURS),--hours $(HOURS))
+
+bench: $(INSTALLED)  ## utilisation by phase and layer, scaling and simulation speed, in build/bench/bench.md
 	$(BIN)/shiftgrad $(BENCH)
-	$(BIN)/shiftgrad $(BENCH) --network --config sim_8x8_large
 
 clean:  ## remove what builds made
 	rm -rf build

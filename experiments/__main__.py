@@ -1,4 +1,4 @@
-"""``python -m experiments``: run, report, exponents, isometry."""
+"""``python -m experiments``: run, report, exponents, isometry, scaling-unit."""
 
 from __future__ import annotations
 
@@ -117,6 +117,26 @@ def isometry(dataset: str, data_dir: Path | None, blocks: str, batch: int, seed:
 
     found = norms.measure(_study(dataset, blocks).network, load(dataset, data_dir), batch=batch, seed=seed)
     for path in norms.write(found, docs):
+        click.echo(path)
+
+
+@main.command("scaling-unit")
+@click.option("--docs", type=PATH, default=Path("docs/results"), show_default=True, metavar="DIR",
+              help="Where scaling-unit.json, .md and .png go.")
+@click.option("--seeds", default="1,2,3", show_default=True, metavar="N,N,...",
+              help="Placement seeds; the fastest counts.")
+def scaling_unit(docs: Path, seeds: str) -> None:
+    """FP32 batch normalisation and the lane's scaling by shifts, alone: sizes, clocks, changes of nets; 8 minutes."""
+    from experiments.batchnorm import compare, stimuli
+    from experiments.batchnorm import report as comparison
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    tried = [int(seed) for seed in seeds.split(",")]
+    changes = stimuli.measure(say)
+    found = compare.figures(compare.measure(tried, say), tried, changes)
+    for path in comparison.write(found, docs):
         click.echo(path)
 
 

@@ -98,15 +98,10 @@ class Job:
         return f"{self.study.name}/{what}"
 
     @property
-    def tuned_by(self) -> str:
-        """The variant whose learning rate it takes: int8 has none of its own."""
-        return "fp32_fixup" if self.variant == "int8" else self.variant
-
-    @property
     def candidates(self) -> list[Job]:
         """The jobs that choose its learning rate."""
         middle = middle_shift(self.batch)
-        return [Job(study=self.study, variant=self.tuned_by, batch=self.batch, seed=TUNE_SEED, lr_shift=middle + d)
+        return [Job(study=self.study, variant=self.variant, batch=self.batch, seed=TUNE_SEED, lr_shift=middle + d)
                 for d in AROUND]
 
     @property
@@ -125,10 +120,10 @@ class Job:
 GREY, DEEP_GREY = (8, 8, 16, 16), (8, *(8,) * 3, *(16,) * 3, *(32,) * 3)
 COLOUR, DEEP_COLOUR = (16, 16, 32, 64), (16, *(16,) * 3, *(32,) * 3, *(64,) * 3)
 STUDIES = (
-    Study(dataset="digits", channels=GREY, epochs=15, tune_epochs=15),
+    Study(dataset="digits", channels=GREY, epochs=15, tune_epochs=5),
     Study(dataset="mnist14", channels=GREY, epochs=4, tune_epochs=2),
     Study(dataset="cifar10", channels=COLOUR, epochs=2, tune_epochs=1),
-    Study(dataset="digits", channels=DEEP_GREY, epochs=15, tune_epochs=15),
+    Study(dataset="digits", channels=DEEP_GREY, epochs=15, tune_epochs=5),
     Study(dataset="mnist14", channels=DEEP_GREY, epochs=4, tune_epochs=2),
     Study(dataset="cifar10", channels=DEEP_COLOUR, epochs=2, tune_epochs=1),
     Study(dataset="cifar10", channels=COLOUR, epochs=10, tune_epochs=1, batches=(1, 4, 32)),

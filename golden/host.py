@@ -58,6 +58,7 @@ class HostPort:
         self.loss = self.correct = self.samples = self.saturated = 0
         self.status = Status.RESET
         self.counters = dict.fromkeys(COUNTERS, 0)
+        self._written: dict[str, tuple[int, int]] = {}
         self._registers: dict[int, Register] = {
             register.address: register for register in REGISTERS if register.address < LFSR_BASE + 4 * config.size
         }
@@ -78,6 +79,16 @@ class HostPort:
         """Names of the arrays in ``other`` that differ from :meth:`state`, in its order."""
         mine = self.state()
         return [name for name in mine if name in other and not np.array_equal(mine[name], other[name])]
+
+    def mark(self, memory: str, start: int, stop: int) -> None:
+        """Words [start, stop) of ``memory`` are written."""
+        low, high = self._written.get(memory, (start, stop))
+        self._written[memory] = min(low, start), max(high, stop)
+
+    def take_written(self) -> dict[str, tuple[int, int]]:
+        """By memory, the first word and the end of what was written since this was last called."""
+        written, self._written = self._written, {}
+        return written
 
     # --- the bus ----------------------------------------------------------------------------------
 
@@ -100,6 +111,7 @@ class HostPort:
             name = region.name.lower()
             start = first * 4 // self.config.pitch(name)
             self.memories[name][start:start + len(lanes)] = lanes[:, :self.config.size]
+            self.mark(name, start, start + len(lanes))
 
     def read(self, address: int, count: int = 1) -> U32:
         """``count`` 32-bit words from byte ``address`` up; ``BusError`` when one of them does not exist."""

@@ -11,12 +11,11 @@ from golden import convolution, vector
 from golden import numerics as rules
 from golden.convolution import product
 from golden.host import BusError, HostPort
-from golden.tensor import Tensor, fit, tensor
+from golden.tensor import Tensor, fit, tensor, terms
 from shiftgrad.isa import (
     EXPONENT_MAX,
     EXPONENT_MIN,
     HISTORY,
-    LEGAL_FLAGS,
     LR_MAX,
     OPERANDS,
     Flag,
@@ -83,15 +82,16 @@ class GoldenMachine(HostPort):
         if self.pc >= self.config.program_words:
             raise Stop(Status.PC_RANGE)
         field = decode(int(self.program[self.pc]))
-        if field["opcode"] not in LEGAL_FLAGS:
+        legal = self.config.legal_flags
+        if field["opcode"] not in legal:
             raise Stop(Status.ILLEGAL_OPCODE)
         opcode, flags = Opcode(field["opcode"]), field["flags"]
-        if flags & ~int(LEGAL_FLAGS[opcode]):
+        if flags & ~int(legal[opcode]):
             raise Stop(Status.ILLEGAL_FLAGS)
         if opcode == Opcode.HALT:
             raise Stop(Status.HALTED)
         operands = {name: self._operand(field[name], memory) for name, memory in OPERANDS(opcode, flags).items()}
-        if not fit(opcode, operands, self.config.classes):
+        if not fit(opcode, operands, self.config.classes) or terms(opcode, operands) >= self.config.terms_end:
             raise Stop(Status.BAD_SHAPE)
         dst = operands["dst"]
         for other in operands.values():
@@ -108,7 +108,8 @@ class GoldenMachine(HostPort):
         if index >= self.config.tensors or (tensor := self.tensor(index)).memory != memory:
             raise Stop(Status.BAD_TENSOR)
         if (not tensor.planes or not tensor.cols or tensor.rows > ROWS_MAX
-                or tensor.stride != self.config.stride(tensor.cols)):
+                or tensor.stride != self.config.stride(tensor.cols)
+                or (self.config.dense and self.table[index, 3])):  # an image, or a kernel
             raise Stop(Status.BAD_SHAPE)
         if tensor.end > self.config.words(memory.name.lower()):
             raise Stop(Status.OUT_OF_RANGE)
@@ -237,9 +238,11 @@ class GoldenMachine(HostPort):
 
     def _write(self, tensor: Tensor, q: NDArray[Any]) -> None:
         """Store mantissas [rows, cols] and zeros in the lanes beyond the last column."""
-        words = self.memories[Memory(tensor.memory).name.lower()][tensor.base:tensor.end].reshape(tensor.rows, -1)
+        name = Memory(tensor.memory).name.lower()
+        words = self.memories[name][tensor.base:tensor.end].reshape(tensor.rows, -1)
         words[:, :tensor.cols] = q
         words[:, tensor.cols:] = 0
+        self.mark(name, tensor.base, tensor.end)
 
     def _count(self, name: str, macs: int) -> None:
         self.counters[name] = self.counters[name] + macs & (1 << 48) - 1

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from golden.convolution import Window
-from shiftgrad.isa import HISTORY, KERNEL_MAX, SUM_BITS_MAX, TERMS_END, Opcode
+from shiftgrad.isa import HISTORY, KERNEL_MAX, PRODUCTS, SUM_BITS_MAX, TERMS_END, Opcode
 
-__all__ = ["Tensor", "fit", "tensor"]
+__all__ = ["Tensor", "fit", "tensor", "terms"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,14 @@ def tensor(index: int, words: Sequence[int]) -> Tensor:
 
 def _signed8(word: int, low: int) -> int:
     return ((word >> low & 0xFF) ^ 0x80) - 0x80
+
+
+def terms(opcode: Opcode, operands: dict[str, Tensor]) -> int:
+    """Products, or errors, that add up to an element of a product; 0 for other operations."""
+    if opcode not in PRODUCTS:
+        return 0
+    b = operands["b"]
+    return b.window.height * b.window.width * b.cols if opcode == Opcode.BWD else b.rows
 
 
 def fit(opcode: Opcode, operands: dict[str, Tensor], classes: int) -> bool:

@@ -50,7 +50,7 @@ class Core(wiring.Component):
         # the token of row T-1 comes ACC_DELAY before that row
         delay = self.feed_a.latency + self.array.drain_delay - PostProcessor.ACC_DELAY
         m.submodules.drain = self.drain = DrainController(size=size, delay=delay)
-        m.submodules.vector = self.vector = VectorUnit(size=size)
+        m.submodules.vector = self.vector = VectorUnit(size=size, lut_products=config.lut_products)
         m.submodules.post = self.post = PostProcessor(size=size)
         m.submodules.range = self.range = RangeUnit(lanes=size)
         m.submodules.loss = self.loss = LossUnit(lanes=size, classes=config.classes, read_latency=READ_LATENCY)

@@ -40,9 +40,9 @@ class Feeder(wiring.Component):
     slot : In           step whose addresses are at the memory's read root in this cycle
     rotated : In        lane m takes bank (k mod T) of its own time, else bank m; static during a pass, and T before
     pad : In            with ``slot``: every bank's value is zero (operand a only)
-    scalar : In         added to every value that is no padding, which saturates to +-127 (operand a only); as ``rotated``
+    scalar : In         added to every value that is no padding, which saturates to +-127 (operand a only); static
     add : In(1)         do so
-    ones : In           the operand is constant one (operand a only); as ``rotated``
+    ones : In           the operand is constant one (operand a only); static as ``rotated``, and so are the two above
     banks : In          memory lanes; bank n's value for ``slot`` comes READ_LATENCY + n cycles after it
     lanes : Out         operand of lane m, ``latency`` + m cycles after its slot; zero outside the tensor
     first : Out         tile start of lane m, aligned with ``lanes``
@@ -83,8 +83,8 @@ class Feeder(wiring.Component):
             inside = register(m, (count > lane) & (slot.valid if self.rows else 1), f"inside{lane}_in")
             inside = register(m, inside, f"inside{lane}")
             self._choose(m, lane, bank, inside, ones if self.rows else Const(0), banks)
-            # another start than that of any register with the same input: else synthesis makes one of all that are equal,
-            # across lanes, and the array's whole diagonals hang on one
+            # another start than that of any register with the same input: else synthesis makes one of all that are
+            # equal, across lanes, and the array's whole diagonals hang on one
             first.append(Signal(name=f"first{lane}", init=1))
             m.d.sync += first[-1].eq(register(m, register(m, slot.first, f"first_in{lane}"), f"first_on{lane}"))
             if lane + 1 < self.size:

@@ -41,8 +41,9 @@ class SkewedMemory(wiring.Component):
     h_en : In(1)          with ``w_en``: store the bytes of the host word instead of ``w_data``
     h_word : In           host word at lane n, n cycles after the root (rippled by its owner, shared by all memories)
 
-    A read whose root comes in the cycle of a write's gives the old value, and one two cycles later the new one; in between
-    the word must not be read, for block RAMs do not say what they give. Addresses beyond ``depth`` must not be written.
+    A read whose root comes in the cycle of a write's gives the old value, and one two cycles later the new one; in
+    between the word must not be read, for block RAMs do not say what they give. Addresses beyond ``depth`` must not be
+    written.
     """
 
     def __init__(self, *, lanes: int, depth: int, width: int, every_read_counts: bool = True) -> None:

@@ -1,9 +1,11 @@
 """Signed multipliers with registers: portable, or the cells of the device they are built for."""
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from importlib import import_module
+from operator import add
 
-from amaranth.hdl import Module, Value, signed
+from amaranth.hdl import Module, Mux, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -15,10 +17,10 @@ LATENCY = 3  # operand registers, pipeline register, product register
 
 Cells = Callable[[Module, Sequence[Value], Sequence[Value]], list[Value]]
 
-# family of an Amaranth platform: the module whose function ``multiply(m, a, b)`` adds its cells to ``m`` and returns the
-# products; all operands a are as wide as each other, and so are all b. It answers LATENCY cycles later, as the portable
-# one does, from the first cycle on; a test proves that for each of them.
-VENDORS = {"ecp5": "hw.boards.ecp5_multiplier"}
+# family of an Amaranth platform: the module whose function ``multiply(m, a, b)`` adds its cells to ``m`` and returns
+# the products; all operands a are as wide as each other, and so are all b. It answers LATENCY cycles later, as the
+# portable one does, from the first cycle on; a test proves that for each of them.
+VENDORS = {"ecp5": "hw.boards.ecp5_multiplier", "iCE40": "hw.boards.ice40_multiplier"}
 
 
 def vendor_cells(platform: object) -> Cells | None:
@@ -34,6 +36,7 @@ class Multipliers(wiring.Component):
     ----------
     count : how many; cells that hold two products take neighbours, in order
     a_bits, b_bits : widths of the operands, 2 to 18
+    fabric : make them of lookup tables, where all cells are needed elsewhere
 
     Members
     -------
@@ -43,11 +46,11 @@ class Multipliers(wiring.Component):
     No reset and no enable: registers start at 0 with the configuration.
     """
 
-    def __init__(self, *, count: int, a_bits: int = 8, b_bits: int = 8) -> None:
+    def __init__(self, *, count: int, a_bits: int = 8, b_bits: int = 8, fabric: bool = False) -> None:
         for name, bits in (("a_bits", a_bits), ("b_bits", b_bits)):
             if not 2 <= bits <= 18:
                 raise ValueError(f"{name} must be from 2 to 18, got {bits}")
-        self.count, self.a_bits, self.b_bits = count, a_bits, b_bits
+        self.count, self.a_bits, self.b_bits, self.fabric = count, a_bits, b_bits, fabric
         super().__init__({
             "a": In(data.ArrayLayout(signed(a_bits), count)),
             "b": In(data.ArrayLayout(signed(b_bits), count)),
@@ -56,7 +59,7 @@ class Multipliers(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        multiply = vendor_cells(platform) or portable
+        multiply = in_fabric if self.fabric else vendor_cells(platform) or portable
         products = multiply(m, [self.a[i] for i in range(self.count)], [self.b[i] for i in range(self.count)])
         m.d.comb += [self.p[i].eq(product) for i, product in enumerate(products)]
         return m
@@ -68,4 +71,20 @@ def portable(m: Module, a: Sequence[Value], b: Sequence[Value]) -> list[Value]:
     for i, (x, y) in enumerate(zip(a, b, strict=True)):
         product = register(m, x, f"a{i}") * register(m, y, f"b{i}")
         products.append(register(m, register(m, product, f"pipeline{i}"), f"product{i}"))
+    return products
+
+
+def in_fabric(m: Module, a: Sequence[Value], b: Sequence[Value]) -> list[Value]:
+    """Rows of bits added up: synthesis has no way to tell a multiplication that it is to be made of lookup tables."""
+    products = []
+    for i, (x, y) in enumerate(zip(a, b, strict=True)):
+        wide, narrow = (x, y) if len(x) >= len(y) else (y, x)
+        wide, narrow = register(m, wide, f"wide{i}"), register(m, narrow, f"narrow{i}")
+        rows = [Mux(bit, wide << place, 0) for place, bit in enumerate(narrow)]
+        rows[-1] = -rows[-1]  # the sign's
+        sums = [reduce(add, rows[start:start + 2]) for start in range(0, len(rows), 2)]
+        sums = [register(m, pair, f"pair{i}_{place}") for place, pair in enumerate(sums)]
+        while len(sums) > 1:
+            sums = [reduce(add, sums[start:start + 2]) for start in range(0, len(sums), 2)]
+        products.append(register(m, sums[0][:len(x) + len(y)].as_signed(), f"product{i}"))
     return products

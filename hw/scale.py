@@ -34,7 +34,7 @@ def at_least(n: Value, bound: int) -> Value:
 
 
 def greater(x: Value, y: Value) -> Value:
-    """Unsigned ``x > y`` in three levels of lookup tables for a byte; a carry chain takes longer to enter and to leave."""
+    """Unsigned ``x > y``, for a byte in three levels of lookup tables: less than into a carry chain and out of it."""
     pairs = [((x[i:i + 2] > y[i:i + 2]), x[i:i + 2] == y[i:i + 2]) for i in range(0, len(x), 2)]
     result = Const(0)
     for above, same in pairs:

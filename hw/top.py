@@ -9,6 +9,7 @@ from amaranth.lib.wiring import Out, connect
 
 from hw.axi import AxiLite
 from hw.core import Core
+from hw.small.core import SmallCore
 from shiftgrad.config import Config
 
 __all__ = ["WAIVERS", "Top", "generate", "to_verilog"]
@@ -47,7 +48,7 @@ class Top(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         m.submodules.axi = axi = self.axi
-        m.submodules.core = core = Core(config=self.config)
+        m.submodules.core = core = (SmallCore if self.config.dense else Core)(config=self.config)
         connect(m, axi.bus, core.bus)
         for name, member in self._ports.items():
             inner, outer = getattr(axi, name), getattr(self, name)
@@ -63,7 +64,7 @@ def to_verilog(top: wiring.Component, name: str) -> str:
     writes what a program reads.
     """
     text = verilog.convert(top, name=name, emit_src=False, strip_internal_attrs=True)
-    text = re.sub(r"  initial begin\n(?:    \S+\[\d+\] = \d+'h0+;\n)+  end\n", "", text)
+    text = re.sub(r"  initial begin\n(?:    \S+\[\d+\] = \d+'[hd]0+;\n)+  end\n", "", text)
     checked = re.compile(r"( +if \(!.*\)\n +\$write\(.*\);\n)?( +assert \(.*\);\n)")
     return checked.sub(lambda match: f"`ifdef SHIFTGRAD_ASSERT\n{match.group()}`endif\n", text)
 

@@ -32,6 +32,7 @@ class VectorUnit(wiring.Component):
     Parameters
     ----------
     size : T
+    lut_products : the lanes multiply in lookup tables
 
     Members
     -------
@@ -63,8 +64,8 @@ class VectorUnit(wiring.Component):
     TOKEN_DELAY, ROUTE_DELAY = ACC_STAGE - ACC_DELAY + 1, ROUTE_STAGE - ACC_DELAY + 1
     TOTAL_DELAY = ACC_STAGE + 3
 
-    def __init__(self, *, size: int) -> None:
-        self.size = size
+    def __init__(self, *, size: int, lut_products: bool = False) -> None:
+        self.size, self.lut_products = size, lut_products
 
         def lanes(bits: int) -> data.ArrayLayout:
             return data.ArrayLayout(signed(bits), size)
@@ -126,7 +127,7 @@ class VectorUnit(wiring.Component):
         fresh, index, count, y_count = (
             delayed(m, step[name], stages, f"{name}_") for name in ("fresh", "index", "lanes", "y_lanes"))
         for n in range(self.size):
-            m.submodules[f"lane{n}"] = lane = VectorLane()
+            m.submodules[f"lane{n}"] = lane = VectorLane(lut_products=self.lut_products)
             keep = Signal(name=f"keep{n}")
             rank, take, emit = (self.X_STAGE + n + wait for wait in (lane.RANK_DELAY, lane.TAKE_DELAY, lane.EMIT_DELAY))
             m.d.sync += [

@@ -50,6 +50,10 @@ class VectorLane(wiring.Component):
 
     Cycles count from the word's ``x``, or the last ``x`` of a window.
 
+    Parameters
+    ----------
+    lut_products : multiply in lookup tables
+
     Members
     -------
     control : In(VectorControl)    static
@@ -69,23 +73,28 @@ class VectorLane(wiring.Component):
     LATENCY = TAKE_DELAY + 2
     ROUTE_LATENCY = EMIT_DELAY + 2
 
-    control: In(VectorControl)
-    x: In(signed(8))
-    y: In(signed(8))
-    begin: In(1)
-    index: In(2)
-    take: In(1)
-    emit: In(2)
-    first: In(1)
-    use: In(1)
-    sum: Out(signed(SUM_BITS))
+    def __init__(self, *, lut_products: bool = False) -> None:
+        self.lut_products = lut_products
+        super().__init__({
+            "control": In(VectorControl),
+            "x": In(signed(8)),
+            "y": In(signed(8)),
+            "begin": In(1),
+            "index": In(2),
+            "take": In(1),
+            "emit": In(2),
+            "first": In(1),
+            "use": In(1),
+            "sum": Out(signed(self.SUM_BITS)),
+        })
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         control = self.control
 
         # until TAKE_DELAY: product
-        m.submodules.multiplier = multiply = Multipliers(count=1, a_bits=8, b_bits=16)
+        m.submodules.multiplier = multiply = Multipliers(
+            count=1, a_bits=8, b_bits=16, fabric=self.lut_products)
         m.d.comb += [
             multiply.a[0].eq(self.x),
             multiply.b[0].eq(Mux(control.total & control.pair, self.y, control.factor)),

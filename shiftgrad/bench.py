@@ -1,194 +1,122 @@
-"""Utilisation measured by the machine's own counters: single products, and a whole training step."""
+"""The benchmark: parts that measure something each, and one folder with what they found."""
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from shiftgrad import isa
-from shiftgrad.compiler import compile_network
-from shiftgrad.config import MEMORIES, Config
-from shiftgrad.device import Device, DeviceError
-from shiftgrad.estimate import estimate
+from shiftgrad import bench_network, bench_products, bench_scaling, bench_speed
+from shiftgrad.config import get_config
 from shiftgrad.files import check_writable, write_text
-from shiftgrad.host import Host
-from shiftgrad.initialise import generator_seeds
-from shiftgrad.isa import Flag, Memory, Opcode, Region, Status
-from shiftgrad.meters import read_counters
-from shiftgrad.models import mlp
-from shiftgrad.packing import choose
-from shiftgrad.plan import Instruction, Plan, Tensor
-from shiftgrad.record import PHASES, Totals
 
-__all__ = ["product_plan", "run", "table"]
+__all__ = ["PARTS", "Part", "Settings", "run"]
 
-CAUSES = ("FEED", "RANGE", "DRAIN", "STREAM", "TAIL", "SETUP", "LOSS")
-OPERANDS = {  # phase -> operand: memory, and its rows and columns among m, n, k
-    "forward": {"dst": (Memory.ACT, "mn"), "a": (Memory.ACT, "mk"), "b": (Memory.WGT, "kn")},
-    "backward": {"dst": (Memory.ERR, "mn"), "a": (Memory.ERR, "mk"), "b": (Memory.WGT, "nk")},
-    "gradient": {"dst": (Memory.WGT, "mn"), "a": (Memory.ACT, "km"), "b": (Memory.ERR, "kn"), "c": (Memory.MOM, "mn")},
-}
-STEP_NETWORK, STEP_BATCH, STEPS = (784, (128,), 10), 32, 3
-Progress = Callable[[str], None]
+SCALING = ("sim_4x4_large", "sim_8x8_large", "sim_16x16_large")
 
 
-def product_plan(config: Config, phase: str, m: int, n: int, k: int, scale: str = "delayed") -> Plan:
-    """A program of one product, [m, k] by [k, n], as ``phase`` runs it; tensors side by side in their memories."""
-    ends = dict.fromkeys(Memory, 0)
-    size = {"m": m, "n": n, "k": k}
-    tensors: list[Tensor] = []
-    for role, (memory, axes) in OPERANDS[phase].items():
-        rows, cols = size[axes[0]], size[axes[1]]
-        stride = config.stride(cols)
-        tensors.append(Tensor(name=role, id=len(tensors), memory=memory, base=ends[memory], stride=stride, planes=rows,
-                              cols=cols, exponent=-7, layer="", live=(0, 1)))
-        ends[memory] += rows * stride
-    opcode = Opcode[PHASES[phase]]
-    flags = Flag.DELAYED if scale == "delayed" else Flag(0)
-    ids = {tensor.name: tensor.id for tensor in tensors}
-    program = tuple(
-        Instruction(pc=pc, program="train", layer="", phase=name, opcode=op, flags=used, imm=0, operands=operands,
-                    shape=shape, word=isa.encode(op, flags=used, **ids_of))
-        for pc, (name, op, used, operands, shape, ids_of) in enumerate((
-            (phase, opcode, flags, {role: role for role in ids}, (m, n, k), ids),
-            ("halt", Opcode.HALT, Flag(0), {}, (0, 0, 0), {}),
-        ))
-    )
-    network = mlp(k, (), max(2, n), name=f"{phase}-{m}x{n}x{k}")
-    return Plan(network=network, config=config, batch=m, lr_shift=0, scale=scale, packing=choose(network, config),
-                tensors=tuple(tensors), instructions=program, entries={"train": 0})
-
-
-def run(config: Config, out: Path, *, device: str = "verilator", sizes: Sequence[int] = (64, 128), seed: int = 0,
-        progress: Progress = print) -> dict[str, Any]:
-    """Measure ``config`` on ``device`` and write ``bench.json`` and ``bench.txt`` to ``out/<config>``.
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What was asked for.
 
     Parameters
     ----------
-    sizes : values that m, n and k of the single products take
-    seed : of the random data
     progress : called with one line at a time
+    config : machine of the products, the network or the simulation's speed; None: the part's own
+    device : as of ``shiftgrad train``
+    sizes, depths : of single products: m and n, and k
+    seed : of the random data
+    """
+
+    progress: Callable[[str], None]
+    config: str | None = None
+    device: str = "verilator"
+    sizes: tuple[int, ...] = (64, 128)
+    depths: tuple[int, ...] = (64, 128, 256)
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One thing to measure.
+
+    Parameters
+    ----------
+    title : heading in ``bench.md``
+    measure : figures in plain types, ready for ``json.dumps``
+    summary, markdown, plots : of those figures: lines, text below the heading, SVG charts by name
+    """
+
+    title: str
+    measure: Callable[[Settings], dict[str, Any]]
+    summary: Callable[[dict[str, Any]], list[str]]
+    markdown: Callable[[dict[str, Any]], str]
+    plots: Callable[[dict[str, Any]], dict[str, str]]
+
+
+def _products(s: Settings) -> dict[str, Any]:
+    return bench_products.measure(get_config(s.config or "sim_8x8_large"), device=s.device, sizes=s.sizes,
+                                  depths=s.depths, seed=s.seed, progress=s.progress)
+
+
+def _network(s: Settings) -> dict[str, Any]:
+    return bench_network.measure(get_config(s.config or "sim_8x8_large"), device=s.device, seed=s.seed,
+                                 progress=s.progress)
+
+
+def _scaling(s: Settings) -> dict[str, Any]:
+    return bench_scaling.measure([get_config(name) for name in SCALING], device=s.device, seed=s.seed,
+                                 progress=s.progress)
+
+
+def _speed(s: Settings) -> dict[str, Any]:
+    return bench_speed.measure(get_config(s.config or "sim_12x12"), get_config("sim_8x8_large"), seed=s.seed,
+                               progress=s.progress)
+
+
+PARTS = {
+    "products": Part(title="Products and a dense step", measure=_products, summary=bench_products.summary,
+                     markdown=bench_products.markdown, plots=bench_products.plots),
+    "network": Part(title="A residual network's step", measure=_network, summary=bench_network.summary,
+                    markdown=bench_network.markdown, plots=bench_network.plots),
+    "scaling": Part(title="The same step on larger arrays", measure=_scaling, summary=bench_scaling.summary,
+                    markdown=bench_scaling.markdown, plots=bench_scaling.plots),
+    "speed": Part(title="Speed of the simulation", measure=_speed, summary=bench_speed.summary,
+                  markdown=bench_speed.markdown, plots=bench_speed.plots),
+}
+
+
+def run(out: Path, parts: Sequence[str], settings: Settings) -> dict[str, Any]:
+    """Measure ``parts`` one after the other; ``bench.json``, ``bench.md`` and SVG charts in ``out``.
+
+    Parts measured before, and not now, stay in the files. They are written after every part.
 
     Returns
     -------
     dict
-        ``products`` (per phase, shape), ``steps`` (per scale), each with cycles, macs, utilization, causes (cycles) and
-        estimate (cycles); utilization is None on a device that counts no cycles
+        the figures of the parts measured now, by part
     """
-    from shiftgrad.session import open_device
-
-    generator = np.random.default_rng(seed)
-    folder = out / config.name
-    check_writable(folder / "bench.json")
-    progress(f"{config.name}: starting {device}")
-    opened = open_device(device, config)
-    try:
-        products = []
-        for phase, (m, n, k) in itertools.product(OPERANDS, itertools.product(sizes, repeat=3)):
-            plan = product_plan(config, phase, m, n, k)
-            if not _fits(plan):
-                progress(f"{phase} {m} x {n} x {k}: does not fit {config.name}")
-                continue
-            products.append({"phase": phase, "m": m, "n": n, "k": k, **_product(opened, plan, generator)})
-            progress(_line(products[-1]))
-        steps = []
-        for scale in ("delayed", "current"):
-            steps.append(_step(opened, config, scale, generator))
-            progress(_line(steps[-1]))
-        found = {"config": config.name, "size": config.size, "device": device, "seed": seed, "products": products,
-                 "steps": steps, "compared_instructions": opened.compared_instructions, "mismatches": opened.mismatches}
-    finally:
-        opened.close()
-    write_text(folder / "bench.json", json.dumps(found, indent=1) + "\n")
-    write_text(folder / "bench.txt", table(found) + "\n")
-    return found
+    path = out / "bench.json"
+    check_writable(path)
+    known = json.loads(path.read_text()) if path.exists() else {}
+    for name in parts:
+        known[name] = PARTS[name].measure(settings)
+        _write(out, {part: known[part] for part in PARTS if part in known})
+        for line in PARTS[name].summary(known[name]):
+            settings.progress(line)
+    return {name: known[name] for name in parts}
 
 
-def _fits(plan: Plan) -> bool:
-    return all(plan.used_words(memory) <= plan.config.words(MEMORIES[memory]) for memory in Memory)
-
-
-def _product(device: Device, plan: Plan, generator: np.random.Generator) -> dict[str, Any]:
-    """Measure the plan's program in steady state: once for the exponent history, once counted."""
-    host = Host(device, plan)
-    program = np.array(plan.program, np.uint64).astype("<u8").view("<u4").astype(np.uint32)
-    device.write(plan.config.address(Region.PROGRAM), program)
-    table = np.array([tensor.descriptor() for tensor in plan.tensors], np.uint32)
-    device.write(plan.config.address(Region.TABLE), table.reshape(-1))
-    device.write(isa.LFSR_BASE, generator_seeds(0, plan.config.size))
-    for tensor in plan.tensors:
-        values = generator.integers(-127, 128, (tensor.rows, tensor.cols)).astype(np.int8)
-        host.write_tensor(tensor.name, values)
-    for _ in range(2):
-        device.clear_counters()
-        status = Status(device.run(0))
-        if status != Status.HALTED:
-            raise DeviceError(f"{plan.network.name}: wanted HALTED, got {status.name}")
-    counters = read_counters(device)
-    phase = plan.instructions[0].phase
-    prefix = PHASES[phase]
-    return _figures(plan.config, counters[f"{prefix}_CYCLES"], counters[f"{prefix}_MACS"], counters,
-                    estimate(plan).costs[0].cycles)
-
-
-def _figures(config: Config, cycles: int, macs: int, counters: dict[str, int], expected: int) -> dict[str, Any]:
-    return {"cycles": cycles or None, "macs": macs,
-            "utilization": macs / (cycles * config.macs_per_cycle) if cycles else None,
-            "causes": {cause.lower(): counters[f"{cause}_CYCLES"] for cause in CAUSES}, "estimate": expected}
-
-
-def _step(device: Device, config: Config, scale: str, generator: np.random.Generator) -> dict[str, Any]:
-    """Measure whole training steps on random data, after one that fills the histories; all figures are of one step."""
-    inputs, hidden, classes = STEP_NETWORK
-    plan = compile_network(mlp(inputs, hidden, classes), config, batch=STEP_BATCH, lr_shift=4, scale=scale)
-    host = Host(device, plan)
-    host.load(0)
-    for index in range(STEPS + 1):
-        images = generator.integers(0, 256, (STEP_BATCH, inputs), dtype=np.uint8)
-        host.load_batch(images, generator.integers(0, classes, STEP_BATCH))
-        if index == 1:
-            device.clear_counters()
-        host.train_step()
-    totals = Totals(counters={name: value // STEPS for name, value in read_counters(device).items()}, metered=STEPS)
-    expected = estimate(plan)
-    figures = _figures(config, totals.cycles, totals.macs, totals.counters, expected.cycles())
-    cycles = {name: totals.counters[f"{prefix}_CYCLES"] for name, prefix in PHASES.items()}
-    guess = expected.phases()
-    guess["gradient"] = guess.pop("weights") + guess.pop("bias")
-    return {"phase": "step", "scale": scale, "network": plan.network.name, "batch": STEP_BATCH, **figures,
-            "phases": {name: {"cycles": cycles[name] or None, "macs": totals.counters[f"{prefix}_MACS"],
-                              "utilization": totals.utilisation(config.macs_per_cycle)[name], "estimate": guess[name]}
-                       for name, prefix in PHASES.items()}}
-
-
-# --- text -----------------------------------------------------------------------------------------
-
-
-def _line(entry: dict[str, Any]) -> str:
-    name = entry["phase"]
-    shape = f"{entry['m']} x {entry['n']} x {entry['k']}" if "m" in entry else entry.get("scale", "")
-    share = "-" if entry["utilization"] is None else f"{100 * entry['utilization']:.1f} %"
-    cycles = f"{entry['cycles']:,}" if entry["cycles"] else "-"
-    causes = entry.get("causes", {})
-    total = sum(causes.values())
-    stalls = "".join(f"{100 * causes[c.lower()] / total:8.1f}" for c in CAUSES) if total else ""
-    return f"{name:10}{shape:>17}{entry['macs']:>12,}{cycles:>11}{entry['estimate']:>11,}{share:>10}{stalls}"
-
-
-def table(found: dict[str, Any]) -> str:
-    """The figures as a text table; causes are percent of all busy cycles, those of HALT included."""
-    head = (f"{'':10}{'m x n x k':>17}{'MACs':>12}{'cycles':>11}{'estimate':>11}{'of peak':>10}"
-            + "".join(f"{c.lower():>8}" for c in CAUSES))
-    lines = [f"{found['config']}: {found['size']} x {found['size']} array on {found['device']}", "", head]
-    lines += [_line(entry) for entry in found["products"]]
-    for step in found["steps"]:
-        lines += ["", f"training step of {step['network']}, batch {step['batch']}, scale {step['scale']}", head]
-        lines += [_line({"phase": name, **entry}) for name, entry in step["phases"].items()]
-        lines.append(_line(step))
-    lines += ["", f"{found['compared_instructions']} instructions compared, {found['mismatches']} mismatches"]
-    return "\n".join(lines)
+def _write(out: Path, found: dict[str, dict[str, Any]]) -> None:
+    sections = ["# Measured"]
+    for name, figures in found.items():
+        part, charts = PARTS[name], PARTS[name].plots(figures)
+        for chart, svg in charts.items():
+            write_text(out / f"{chart}.svg", svg)
+        lines = "\n".join(f"- {line}" for line in part.summary(figures))
+        images = [f"![{chart}]({chart}.svg)" for chart in charts]
+        sections += [f"## {part.title}", lines, part.markdown(figures), *images]
+    write_text(out / "bench.json", json.dumps(found, indent=1) + "\n")
+    write_text(out / "bench.md", "\n\n".join(sections) + "\n")

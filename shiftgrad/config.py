@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shiftgrad.isa import DENSE_FLAGS, LEGAL_FLAGS, TERMS_END, Flag, Opcode
+
 __all__ = ["CONFIGS", "MEMORIES", "Config", "ConfigError", "get_config"]
 
 SIZES = (4, 8, 12, 16)
@@ -31,6 +33,9 @@ class Config:
     program_words : depth of the program memory, in 64-bit instructions
     tensors : entries in the tensor table
     classes : most logits a row of LOSS may have
+    lut_products : the vector unit multiplies in lookup tables, where the array takes the device's multipliers
+    terms_end : products of as many terms or more are an error; fewer than 2^17 on a dense machine only
+    dense : matrices only, for small devices: no images, scalars or vector unit; what needs them is an error
     virtual : for the golden machine only: memories beyond what the RTL and its host bus can address
     """
 
@@ -44,6 +49,9 @@ class Config:
     program_words: int = 256
     tensors: int = 64
     classes: int = 256
+    lut_products: bool = False
+    terms_end: int = TERMS_END
+    dense: bool = False
     virtual: bool = False
 
     def __post_init__(self) -> None:
@@ -54,6 +62,7 @@ class Config:
             ("program_words", 4, 32768),
             ("tensors", 4, 256),
             ("classes", 2, 256),
+            ("terms_end", 2 if self.dense else TERMS_END, TERMS_END),
         ):
             value = getattr(self, field)
             if not isinstance(value, int) or not low <= value <= high:
@@ -69,6 +78,11 @@ class Config:
         if self.virtual:
             raise ConfigError(f"{self.name} runs on the golden machine only: its memories may have up to "
                               f"{1 << BASE_BITS} words, the RTL's {1 << WORD_BITS}")
+
+    @property
+    def legal_flags(self) -> dict[Opcode, Flag]:
+        """The operations this machine has, and their flags."""
+        return DENSE_FLAGS if self.dense else LEGAL_FLAGS
 
     @property
     def window_bits(self) -> int:
@@ -117,6 +131,8 @@ CONFIGS: dict[str, Config] = {
         Config(name="sim_12x12", size=12),
         Config(name="sim_16x16", size=16),
         # the largest memories that the RTL can address, for convolutional networks
+        Config(name="sim_4x4_large", size=4, act_words=131072, err_words=131072, wgt_words=131072, mom_words=131072,
+               vec_words=8192, program_words=2048, tensors=256),
         Config(name="sim_8x8_large", size=8, act_words=131072, err_words=131072, wgt_words=65536, mom_words=65536,
                vec_words=4096, program_words=2048, tensors=256),
         Config(name="sim_16x16_large", size=16, act_words=65536, err_words=65536, wgt_words=32768, mom_words=32768,
@@ -124,6 +140,15 @@ CONFIGS: dict[str, Config] = {
         # memories sized for 784-128-10 at batch 32 inside 208 block RAMs of 2 KiB
         Config(name="ulx3s_85f_8x8", size=8, act_words=4096, err_words=2048,
                wgt_words=16384, mom_words=16384, vec_words=512),
+        # the same device: the array takes 144 of its 156 multipliers
+        Config(name="ulx3s_85f_12x12", size=12, act_words=8192, err_words=4096, wgt_words=8192, mom_words=8192,
+               vec_words=512, lut_products=True),
+        # 54 of the 56 block RAMs, and 26 of the 28 multipliers, of the smallest ECP5
+        Config(name="ulx3s_25f_4x4", size=4, act_words=2048, err_words=2048,
+               wgt_words=8192, mom_words=8192, vec_words=1024),
+        # four single-port memories of 32 KiB and 30 block RAMs of 512 bytes: 64-48-10 at batch 32
+        Config(name="up5k_4x4", size=4, act_words=16384, err_words=512, wgt_words=8192, mom_words=8192, vec_words=128,
+               program_words=128, tensors=64, classes=32, terms_end=1024, dense=True),
         # for experiments on the golden machine with deeper networks and larger batches than fit the RTL
         Config(name="golden_16x16", size=16, act_words=1 << 20, err_words=1 << 20, wgt_words=1 << 17, mom_words=1 << 17,
                vec_words=8192, program_words=4096, tensors=256, virtual=True),

@@ -16,7 +16,7 @@ __all__ = ["Cost", "Estimate", "Resources", "estimate", "resources"]
 BLOCK_BYTES = 2048
 LUT = (9500, 2430, 75)  # machine, each lane, each PE
 FF = (6000, 1520, 120)
-OTHER_DSP = 6  # loss unit, operand checks and loops; the vector unit has one a lane
+OTHER_DSP = 6  # loss unit, operand checks and loops; the vector unit has one a lane, or none with lut_products
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,8 @@ def resources(config: Config) -> Resources:
     blocks["table"] = 4  # one for each 32-bit word of an entry; the narrow ones fit LUTs
     blocks["loss and link"] = 4
     lut, ff = (fixed + lane * size + pe * size**2 for fixed, lane, pe in (LUT, FF))
-    return Resources(dsp=size * size + size + OTHER_DSP, block_ram=blocks, lut=lut, ff=ff)
+    dsp = size * size + size * (not config.lut_products) + OTHER_DSP
+    return Resources(dsp=dsp, block_ram=blocks, lut=lut, ff=ff)
 
 
 def estimate(plan: Plan, *, first_step: bool = False) -> Estimate:

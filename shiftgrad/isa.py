@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
 __all__ = [
-    "ADDRESS_BITS", "COUNTERS", "DESCRIPTOR", "DESCRIPTOR_WORDS", "EXPONENT_MAX", "EXPONENT_MIN", "Field", "Flag",
+    "ADDRESS_BITS", "COUNTERS", "DENSE_FLAGS", "DESCRIPTOR", "DESCRIPTOR_WORDS", "EXPONENT_MAX", "EXPONENT_MIN", "Field", "Flag",
     "HISTORY", "INSTRUCTION", "INSTRUCTION_BITS", "KERNEL_MAX", "LEGAL_FLAGS", "LFSR_BASE", "LR_MAX", "MAGIC", "Memory",
     "OPERANDS", "OPERAND_NAMES", "Opcode", "PRODUCTS", "REGISTERS", "Region", "Register", "SUM_BITS_MAX",
     "Status", "TERMS_END", "VECTORS", "decode", "encode", "pack", "unpack",
@@ -111,6 +111,11 @@ LEGAL_FLAGS = {
     Opcode.AVGB: Flag.MASK | Flag.DELAYED,
     Opcode.MAX: Flag.DELAYED | Flag.FREEZE,
     Opcode.MAXB: Flag.MASK | Flag.DELAYED,
+}
+# of a machine without images, scalars and vector unit
+DENSE_FLAGS = {
+    opcode: LEGAL_FLAGS[opcode] & ~Flag.SCALAR
+    for opcode in (Opcode.HALT, Opcode.FWD, Opcode.BWD, Opcode.GRAD, Opcode.LOSS)
 }
 PRODUCTS = (Opcode.FWD, Opcode.BWD, Opcode.GRAD)  # run on the array
 VECTORS = (Opcode.ADD, Opcode.ADDB, Opcode.SUM, Opcode.AVG, Opcode.AVGB, Opcode.MAX, Opcode.MAXB)  # on the vector unit

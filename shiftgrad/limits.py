@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from golden.convolution import Window
 from shiftgrad import isa
 from shiftgrad.config import MEMORIES, Config
 from shiftgrad.draft import Draft
-from shiftgrad.isa import SUM_BITS_MAX, TERMS_END, Memory, Opcode
+from shiftgrad.isa import PRODUCTS, SUM_BITS_MAX, TERMS_END, Memory, Opcode
 from shiftgrad.models import Dense, Network
 
-__all__ = ["CompileError", "check_counts", "check_entries", "check_fit", "check_shifts", "check_sizes"]
+__all__ = [
+    "CompileError", "check_counts", "check_entries", "check_fit", "check_operations", "check_shifts", "check_sizes",
+]
 
 DIMENSION_MAX = 65535
 REDUCTION_MAX = TERMS_END - 1
@@ -54,6 +57,24 @@ def check_entries(draft: Draft) -> None:
                 raise CompileError(f"layer {order.layer}: the scalar {order.operands['dst']} sums {error.rows} x "
                                    f"{error.cols} errors, each side rounded up to a power of two; at most "
                                    f"2^{SUM_BITS_MAX}: use a smaller batch or fewer channels")
+
+
+def check_operations(network: Network, config: Config, draft: Draft) -> None:
+    """What a dense machine lacks: images, scalars, the vector unit, and long sums."""
+    for order in draft.orders:
+        owner = f"layer {order.layer}" if order.layer else f"network {network.name}"
+        of = {role: draft.entries[name] for role, name in order.operands.items()}
+        if order.flags & ~config.legal_flags.get(order.opcode, order.flags) or order.opcode not in config.legal_flags:
+            raise CompileError(f"{owner}: {config.name} has no vector unit and no scalars, which {order.opcode.name} "
+                               "needs: dense layers only")
+        if config.dense and any((e.height, e.width, e.window) != (1, 1, Window()) for e in of.values()):
+            raise CompileError(f"{owner}: {config.name} has no images and kernels, which {order.opcode.name} needs: "
+                               "dense layers only")
+        if order.opcode in PRODUCTS:
+            terms = of["b"].cols if order.opcode == Opcode.BWD else of["b"].rows
+            if terms >= config.terms_end:
+                raise CompileError(f"{owner}: {config.name} adds up at most {config.terms_end - 1} products, "
+                                   f"{order.opcode.name} needs {terms}")
 
 
 def check_shifts(network: Network, draft: Draft, lr_shift: int, batch_shift: int) -> None:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from shiftgrad.record import History
 
-__all__ = ["accuracy", "cycles_by_cause", "exponents", "loss", "saturation", "utilisation"]
+__all__ = ["CAUSES", "CAUSE_COLORS", "INK", "MUTED", "PHASE_COLORS", "accuracy", "cycles_by_cause", "exponents",
+           "figure", "loss", "saturation", "utilisation"]
 
 INK, MUTED, GRID = "#1f2733", "#6b7686", "#e6e9ee"
 COLORS = ("#2563b0", "#d9622b", "#2f8f5b", "#8a4fbf", "#b08a1e", "#c2386b", "#3aa6b9", "#7a7f87")
@@ -36,7 +37,7 @@ STYLE: dict[Any, Any] = {
 
 
 @contextmanager
-def _figure(width: float, height: float, columns: int = 1, **extra: Any) -> Iterator[tuple[list[Axes], list[str]]]:
+def figure(width: float, height: float, columns: int = 1, **extra: Any) -> Iterator[tuple[list[Axes], list[str]]]:
     """Axes to draw on, and a list that holds the SVG afterwards."""
     svg: list[str] = []
     with mpl.rc_context(STYLE):
@@ -73,7 +74,7 @@ def _drops(axes: Axes, history: History, label: bool = False) -> None:
 
 def loss(history: History) -> str:
     """Mini-batch loss and held-out loss over steps, logarithmic."""
-    with _figure(6.2, 3.1) as ((axes,), svg):
+    with figure(6.2, 3.1) as ((axes,), svg):
         axes.plot(*_thin(history.loss), color=COLORS[0], alpha=0.25, linewidth=0.8)
         steps, smooth = _thin(_smooth(history.loss, max(1, len(history.loss) // 60)).tolist())
         axes.plot(steps, smooth, color=COLORS[0], linewidth=1.8, label="training, running mean")
@@ -92,7 +93,7 @@ def loss(history: History) -> str:
 
 def accuracy(history: History) -> str:
     """Training and held-out accuracy by epoch."""
-    with _figure(6.2, 3.1) as ((axes,), svg):
+    with figure(6.2, 3.1) as ((axes,), svg):
         steps = [e.step for e in history.epochs]
         for name, color, values in (
             ("training, mean of the epoch", COLORS[0], [e.train_accuracy for e in history.epochs]),
@@ -113,7 +114,7 @@ def exponents(history: History) -> str:
     """The exponent of every tensor that training changes, over steps, by role."""
     roles = {"activations": ".out", "errors": ".error", "momentum of weights": ".momentum",
              "momentum of biases": ".bias_momentum"}
-    with _figure(12.6, 2.9, len(roles)) as (panels, svg):
+    with figure(12.6, 2.9, len(roles)) as (panels, svg):
         for axes, (title, suffix) in zip(panels, roles.items(), strict=True):
             names = [name for name in history.exponents if name.endswith(suffix)]
             for i, name in enumerate(names):
@@ -131,7 +132,7 @@ def exponents(history: History) -> str:
 
 def saturation(history: History) -> str:
     """Share of the mantissas that saturated, by phase."""
-    with _figure(6.2, 4.1) as ((axes,), svg):
+    with figure(6.2, 4.1) as ((axes,), svg):
         for phase, values in history.saturation.items():
             share = 100 * np.array(values)
             axes.plot(history.sampled, share, ".", color=PHASE_COLORS[phase], markersize=3, alpha=0.35)
@@ -146,7 +147,7 @@ def saturation(history: History) -> str:
 
 def utilisation(shares: dict[str, float | None]) -> str:
     """Useful multiply-accumulates over the array's peak, as bars."""
-    with _figure(6.2, 2.5) as ((axes,), svg):
+    with figure(6.2, 2.5) as ((axes,), svg):
         names = list(shares)
         values = [100 * (shares[name] or 0) for name in names]
         bars = axes.barh(names, values, color=[PHASE_COLORS[name] for name in names], height=0.62)
@@ -161,7 +162,7 @@ def utilisation(shares: dict[str, float | None]) -> str:
 def cycles_by_cause(counters: dict[str, int]) -> str:
     """Where the busy cycles went, one stacked bar."""
     total = sum(counters.get(f"{cause}_CYCLES", 0) for cause in CAUSES)
-    with _figure(6.2, 1.9) as ((axes,), svg):
+    with figure(6.2, 1.9) as ((axes,), svg):
         left = 0.0
         for (cause, title), color in zip(CAUSES.items(), CAUSE_COLORS, strict=True):
             share = 100 * counters.get(f"{cause}_CYCLES", 0) / max(1, total)

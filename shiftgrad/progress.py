@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from types import TracebackType
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from shiftgrad.train import Trainer
 
 __all__ = ["LiveWatch", "LogWatch", "watch_for"]
 
+LOG_SECONDS = 60.0
 SMOOTHING = 0.98  # of the loss and accuracy shown
 
 
@@ -24,7 +26,10 @@ def _line(trainer: Trainer, epoch: Epoch) -> str:
 
 
 class LogWatch:
-    """One line an evaluation on standard error."""
+    """Lines on standard error: one an evaluation, and where the run is when the last line is a minute old."""
+
+    def __init__(self) -> None:
+        self._spoke = time.monotonic()
 
     def __enter__(self) -> LogWatch:
         return self
@@ -32,15 +37,27 @@ class LogWatch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Nothing to close."""
 
+    def _say(self, line: str) -> None:
+        self._spoke = time.monotonic()
+        print(line, file=sys.stderr, flush=True)
+
+    def _say_now_and_then(self, trainer: Trainer, line: str) -> None:
+        if time.monotonic() - self._spoke >= LOG_SECONDS:
+            compared = trainer.device.compared_instructions
+            self._say(line + (f", {compared:,} instructions compared" if compared else ""))
+
     def step(self, trainer: Trainer) -> None:
-        """Nothing to say."""
+        """Where it is, now and then."""
+        loss = trainer.history.loss[-1]
+        self._say_now_and_then(trainer, f"step {trainer.step:6} of {trainer.steps}, mini-batch loss {loss:.4f}")
 
     def evaluating(self, trainer: Trainer, done: int, total: int) -> None:
-        """Nothing to say."""
+        """The same."""
+        self._say_now_and_then(trainer, f"evaluated {done} of {total} held-out samples")
 
     def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
         """The evaluation's line."""
-        print(_line(trainer, epoch), file=sys.stderr, flush=True)
+        self._say(_line(trainer, epoch))
 
 
 class LiveWatch:
@@ -85,8 +102,8 @@ class LiveWatch:
 
 
 class _Silent(LogWatch):
-    def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
-        """Nothing to say."""
+    def _say(self, line: str) -> None:
+        """Nothing."""
 
 
 def watch_for(*, quiet: bool) -> LiveWatch | LogWatch:

@@ -16,6 +16,7 @@ SHAPES: dict[str, Shape] = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "mnist14"
 CLASSES = 10  # of every data set
 HIDDEN = {"digits": (48,), "mnist": (128,), "mnist14": (128,), "cifar10": (32,)}
 CHANNELS = (8, 8, 16, 16)  # of a residual network's stem and blocks on grey images
+SHORTCUTS = {"digits": "subsample", "mnist": "conv", "mnist14": "conv", "cifar10": "conv"}  # past blocks of a new shape
 
 HYPER: dict[str, dict[str, Any]] = {
     "digits": {"batch": 16, "epochs": 15, "lr_shift": 4},
@@ -42,6 +43,7 @@ class Options:
     hidden : units of the hidden layers (mlp)
     depth, width : blocks, and channels of the first stage (fixup_resnet)
     channels : of every convolution (lenet), or of the stem and every block (fixup_resnet)
+    shortcut : of blocks that change the shape (fixup_resnet)
     """
 
     model: str = "mlp"
@@ -49,15 +51,16 @@ class Options:
     depth: int | None = None
     width: int | None = None
     channels: tuple[int, ...] | None = None
+    shortcut: str | None = None
 
     @property
     def given(self) -> dict[str, Any]:
         """Those that were given."""
-        names = ("hidden", "depth", "width", "channels")
+        names = ("hidden", "depth", "width", "channels", "shortcut")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
-TAKES = {"mlp": {"hidden"}, "lenet": {"channels"}, "fixup_resnet": {"depth", "width", "channels"}}
+TAKES = {"mlp": {"hidden"}, "lenet": {"channels"}, "fixup_resnet": {"depth", "width", "channels", "shortcut"}}
 
 
 def network_of(dataset: str, shape: Shape, classes: int, options: Options) -> Network:
@@ -74,11 +77,12 @@ def network_of(dataset: str, shape: Shape, classes: int, options: Options) -> Ne
         if len(channels) != 2:
             raise NetworkError(f"lenet: channels must be two, of its convolutions, got {channels}")
         return lenet(shape, classes, channels=channels)
-    if "channels" in given and len(given) > 1:
+    sizes = given.keys() - {"shortcut"}
+    if "channels" in given and len(sizes) > 1:
         raise NetworkError("fixup_resnet: channels say depth and width already; give one or the other")
-    if not given and shape[2] == 1:
-        given = {"channels": CHANNELS}
-    return fixup_resnet(shape, classes, **given)
+    if not sizes and shape[2] == 1:
+        given["channels"] = CHANNELS
+    return fixup_resnet(shape, classes, **{"shortcut": SHORTCUTS.get(dataset, "conv"), **given})
 
 
 def hyper_of(dataset: str, model: str) -> dict[str, Any]:

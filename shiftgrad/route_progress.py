@@ -17,6 +17,8 @@ ROUTE = re.compile(r"Info:\s+iter=(\d+) wires=\d+ overused=(\d+)")
 SPREAD, SPREAD_END, ROUTED = 0.05, 0.40, 0.97
 REFINE_END, REFINEMENTS = 0.60, 20
 SPREADINGS = 550  # about as many iterations as the placer needs
+PATIENCE = 30  # iterations of the router without fewer wires used twice than ever before,
+MANY = 100  # when there are so many: the last few may take long, and go in the end
 
 
 class RouteProgress:
@@ -32,6 +34,15 @@ class RouteProgress:
         self._interval, self._clock = interval, clock
         self._began = self._spoke = clock()
         self._share, self._detail, self._most_overused = 0.0, "", 0
+        self._fewest, self._iteration, self._of_fewest = math.inf, 0, 0
+
+    @property
+    def stuck(self) -> str | None:
+        """Why the router will hardly finish; None while it gets on."""
+        if self._fewest < MANY or self._iteration - self._of_fewest < PATIENCE:
+            return None
+        return (f"{self._fewest:.0f} wires used twice at best after {self._iteration} iterations, no fewer in the last "
+                f"{PATIENCE}; the design is too dense for the device, or try another seed")
 
     def feed(self, line: str) -> str | None:
         """What to say about ``line``, if anything."""
@@ -42,7 +53,9 @@ class RouteProgress:
             part = min(1.0, int(found[1]) / REFINEMENTS)
             self._at(SPREAD_END + (REFINE_END - SPREAD_END) * part, f"refinement {found[1]}")
         elif found := ROUTE.match(line):
-            overused = int(found[2])
+            overused, self._iteration = int(found[2]), int(found[1])
+            if overused < self._fewest:
+                self._fewest, self._of_fewest = overused, self._iteration
             self._most_overused = max(self._most_overused, overused)
             part = 1 - math.log1p(overused) / max(1.0, math.log1p(self._most_overused))
             self._at(REFINE_END + (ROUTED - REFINE_END) * part, f"routing {found[1]}, {overused} wires used twice")

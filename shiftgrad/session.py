@@ -35,6 +35,7 @@ class Request:
     depth: int | None = None
     width: int | None = None
     channels: tuple[int, ...] | None = None
+    shortcut: str | None = None
     batch: int | None = None
     epochs: int | None = None
     lr_shift: int | None = None
@@ -45,6 +46,7 @@ class Request:
     flip: bool | None = None
     shift: int | None = None
     max_steps: int | None = None
+    test_samples: int | None = None
     data_dir: Path | None = None
     init: Path | None = None
     device: str = "golden"
@@ -65,7 +67,7 @@ class Request:
     def options(self) -> Options:
         """What was asked of the network."""
         return Options(model=self.model or MODELS[0], hidden=self.hidden, depth=self.depth, width=self.width,
-                       channels=self.channels)
+                       channels=self.channels, shortcut=self.shortcut)
 
     def hyper(self) -> dict[str, Any]:
         """The hyperparameters given, by their name in :class:`Hyper`."""
@@ -154,9 +156,15 @@ def train(request: Request) -> tuple[dict[str, Any], Outcome]:
 def _fresh(request: Request) -> _Job:
     dataset, options = request.dataset or "digits", request.options
     hyper = Hyper(**hyper_of(dataset, options.model) | request.hyper())
-    data = datasets.load(dataset, request.data_dir, hyper.seed)
+    data = _load(dataset, request, hyper.seed)
     return _Job(network=network_of(dataset, data.shape, data.classes, options), data=data, hyper=hyper, resume=None,
                 config=get_config(request.config or config_of(dataset, options.model)))
+
+
+def _load(name: str, request: Request, seed: int) -> Dataset:
+    """The data set, with as many held-out samples as were asked for."""
+    data, most = datasets.load(name, request.data_dir, seed), request.test_samples
+    return replace(data, test_images=data.test_images[:most], test_labels=data.test_labels[:most])
 
 
 def _initial(request: Request, network: Network) -> dict[str, Any]:
@@ -184,7 +192,7 @@ def _resumed(request: Request) -> _Job | None:
                  **({"config": get_config(request.config)} if request.config else {}))
     for name, value in wanted.items():
         saved.expect(path, **{name: value})
-    data = datasets.load(saved.dataset, request.data_dir, saved.hyper.seed)
+    data = _load(saved.dataset, request, saved.hyper.seed)
     if request.model or request.options.given:
         saved.expect(path, network=network_of(data.name, data.shape, data.classes, request.options))
     saved.expect(path, digest=digest(data))

@@ -20,7 +20,7 @@ from amaranth.lib.wiring import Component, Flow
 from shiftgrad.bitstream import CELLS, SYNTHESIS
 from shiftgrad.config import Config, get_config
 
-__all__ = ["Timing", "Wrapped", "measure", "table", "units"]
+__all__ = ["Timing", "Wrapped", "measure", "measure_component", "table", "units"]
 
 CONFIG, BOARD = "ulx3s_85f_8x8", "ulx3s_85f"
 YOSYS = ("import sys; from pyosys import libyosys as y; d = y.Design(); "
@@ -146,15 +146,20 @@ class Timing:
 
 def measure(unit: str, config: Config, *, seed: int = 1, freq_mhz: int = 160) -> Timing:
     """Synthesise, place and route ``unit`` alone for an ECP5-85F of speed grade 6; ``ValueError`` names the units."""
-    from hw.boards import get_board
-    from hw.boards.output_registers import absorb_registers
-
     known = units(config)
     if unit not in known:
         raise ValueError(f"no unit {unit!r}; there are: {', '.join(known)}")
-    wrapped = Wrapped(known[unit]())
-    with tempfile.TemporaryDirectory() as name:
-        work = Path(name)
+    return measure_component(unit, known[unit](), size=config.size, seed=seed, freq_mhz=freq_mhz)
+
+
+def measure_component(name: str, unit: Component, *, size: int = 1, seed: int = 1, freq_mhz: int = 160) -> Timing:
+    """:func:`measure` of any component."""
+    from hw.boards import get_board
+    from hw.boards.output_registers import absorb_registers
+
+    wrapped = Wrapped(unit)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
         (work / "top.il").write_text(rtlil.convert(wrapped, ports=[wrapped.clk, wrapped.i, wrapped.o],
                                                  platform=get_board(BOARD).platform()))
         _run(work, [YOSYS, SYNTHESIS])
@@ -165,7 +170,7 @@ def measure(unit: str, config: Config, *, seed: int = 1, freq_mhz: int = 160) ->
                     "--report", "report.json", "--lpf-allow-unconstrained", "--timing-allow-fail",
                     "--freq", str(freq_mhz), "--seed", str(seed)])
         report = json.loads((work / "report.json").read_text())
-    return read_report(unit, config.size, report, wrapped)
+    return read_report(name, size, report, wrapped)
 
 
 def _run(work: Path, command: list[str]) -> None:

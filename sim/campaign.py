@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from shiftgrad.config import SIZES
 from shiftgrad.device import DeviceError
-from shiftgrad.isa import Status
+from shiftgrad.isa import Opcode, Status
 from sim.device import VerilatorDevice
 from sim.interrupt import interrupt
 from sim.model import SimulationError
@@ -24,6 +24,8 @@ __all__ = ["Campaign", "campaign_case", "main"]
 
 LOG_SECONDS = 15.0
 INTERRUPT_EVERY, FAULT_EVERY, FAULTS = 8, 3, 4
+DENSE_SLOWER = 40  # the small machine's instructions, about
+DENSE_SLOWER = 40  # the small machine's instructions, about
 INTERRUPT_CYCLES = 40  # at most, times T, an instruction: about what the instructions take
 
 
@@ -47,7 +49,8 @@ class Campaign:
         case = campaign_case(seed, self.device)
         if seed % INTERRUPT_EVERY == 0:
             rng = np.random.default_rng(seed)
-            cycles = int(rng.integers(INTERRUPT_CYCLES * self.device.config.size * len(case.program)))
+            slow = DENSE_SLOWER if self.device.config.dense else 1
+            cycles = int(rng.integers(INTERRUPT_CYCLES * slow * self.device.config.size * len(case.program)))
             self.stopped += interrupt(self.device, case, cycles, reset=bool(rng.integers(2)))
         self.reasons.update(execute(self.device, case))
         self.programs += 1
@@ -56,7 +59,13 @@ class Campaign:
         reasons = ", ".join(f"{status.name} {self.reasons[status]}" for status in Status if status in self.reasons)
         return (f"{self.programs} programs, {self.device.compared_instructions:,} instructions compared, "
                 f"{self.device.mismatches} mismatches, {self.stopped} stopped on the way, "
-                f"{self.device.cycles:,} cycles; ended with {reasons or 'nothing'}")
+                f"{self.device.cycles:,} cycles; ended with {reasons or 'nothing'}; compared: {self._operations()}")
+
+    def _operations(self) -> str:
+        counted = self.device.opcodes
+        names = [opcode.name for opcode in Opcode if opcode.name in counted]
+        others = counted.total() - sum(counted[name] for name in names)
+        return ", ".join([*(f"{name} {counted[name]:,}" for name in names), *[f"none {others:,}"] * bool(others)])
 
 
 @click.command()
@@ -64,13 +73,14 @@ class Campaign:
               help="rows and columns of the array")
 @click.option("--programs", type=click.IntRange(1), default=1000, show_default=True, help="how many to run")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="of the first; they count up")
+@click.option("--dense", is_flag=True, help="the small machine of matrices only, 4 x 4")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="stop after this time, not counting the build")
-def main(size: str, programs: int, seed: int, seconds: float | None) -> None:
+def main(size: str, programs: int, seed: int, dense: bool, seconds: float | None) -> None:
     """Run random programs on the simulated machine; after each instruction compare it with the golden machine.
 
     Stops with exit code 1 at the first mismatch, naming its seed.
     """
-    device = VerilatorDevice(small_config(int(size)))
+    device = VerilatorDevice(small_config(int(size), dense=dense))
     campaign = Campaign(device)
     console = Console(stderr=True)
     began = spoke = time.monotonic()

@@ -24,6 +24,12 @@ struct Variable {
     std::uint32_t depth;  // elements; 1 for a signal
 };
 
+struct Blocks {
+    const void* one;
+    const void* other;
+    std::uint64_t bytes;
+};
+
 std::string printed;  // by the design since this was last looked at
 
 struct Simulation {
@@ -130,6 +136,14 @@ const char* sim_failure(Simulation* sim) {
     text = std::move(sim->failure);
     sim->failure.clear();
     return text.c_str();
+}
+
+// Whether the two of each of `count` pairs have the same bytes.
+int sim_equal(const Blocks* pairs, std::uint64_t count) {
+    for (; count; ++pairs, --count) {
+        if (std::memcmp(pairs->one, pairs->other, pairs->bytes)) return 0;
+    }
+    return 1;
 }
 
 std::uint32_t sim_variables(const Simulation* sim) { return static_cast<std::uint32_t>(sim->variables.size()); }

@@ -11,13 +11,15 @@ from golden.machine import GoldenMachine
 from shiftgrad.config import MEMORIES
 from shiftgrad.device import ABORT, ADDRESSES, START
 from shiftgrad.isa import Opcode, Status, decode
-from sim.device import Difference, MismatchError, VerilatorDevice
+from sim.compare import Difference, MismatchError
+from sim.device import VerilatorDevice
 from sim.machine import RESULTS
 from sim.programs import Case, load
 
 __all__ = ["adopt", "interrupt"]
 
 STOP_LIMIT = 1000  # cycles an abort may take
+DENSE_STOP_LIMIT = 20_000  # the same of the small machine, which looks now and then
 
 
 def interrupt(device: VerilatorDevice, case: Case, cycles: int, *, reset: bool) -> bool:
@@ -47,7 +49,7 @@ def interrupt(device: VerilatorDevice, case: Case, cycles: int, *, reset: bool) 
     else:
         if stopped:
             simulation.write(ADDRESSES["CTRL"], [ABORT])
-            simulation.tick(STOP_LIMIT)
+            simulation.tick(DENSE_STOP_LIMIT if device.config.dense else STOP_LIMIT)
         retired = simulation.retired
         found = [] if not simulation.busy else [Difference(where="busy after an abort", simulated=1, golden=0)]
         stopped = device.status()[1] == Status.ABORTED
@@ -77,6 +79,7 @@ def adopt(device: VerilatorDevice) -> None:
     assert golden
     for name in MEMORIES:
         golden.memories[name][:] = state.memory(name)
+        golden.mark(name, 0, device.config.words(name))
     for word, column in state.table.items():
         golden.table[:, word] = column
     golden.program[:] = state.program

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["AccessError", "SerialLine", "Simulation", "SimulationError"]
+
+Blocks = NDArray[np.uint64]  # [pairs, 3]: two addresses and a size
 
 TYPES: dict[int, type[np.unsignedinteger[Any]]] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
@@ -135,6 +138,18 @@ class Simulation:
         view.flags.writeable = False
         return view
 
+    def blocks(self, pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> Blocks:
+        """Pairs of contiguous arrays for :meth:`equal`, which must outlive it; each two are alike."""
+        for one, other in pairs:
+            if one.nbytes != other.nbytes or not (one.flags.c_contiguous and other.flags.c_contiguous):
+                raise ValueError(f"wanted contiguous arrays alike, got {one.dtype}{one.shape} and "
+                                 f"{other.dtype}{other.shape}")
+        return np.array([(one.ctypes.data, other.ctypes.data, one.nbytes) for one, other in pairs], np.uint64)
+
+    def equal(self, blocks: Blocks) -> bool:
+        """Whether every two arrays have the same bytes now."""
+        return bool(self._library.sim_equal(blocks.ctypes.data, len(blocks)))
+
     def check_assertions(self) -> None:
         """``SimulationError`` when an assertion of the design failed since this was last called."""
         if failure := self._library.sim_failure(self.handle).decode().strip():
@@ -206,6 +221,7 @@ def _load(path: Path) -> Any:
         ("busy", ctypes.c_int, [handle]),
         ("retired", u32, [handle]),
         ("run", i64, [handle, u64]),
+        ("equal", ctypes.c_int, [pointer, u64]),
         ("variables", u32, [handle]),
         ("variable", ctypes.c_char_p, [handle, u32, *[pointer] * 4]),
     ):

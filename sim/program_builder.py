@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from golden.convolution import Window
-from shiftgrad.isa import LEGAL_FLAGS, VECTORS, Flag, Memory, Opcode, encode
+from shiftgrad.isa import VECTORS, Flag, Memory, Opcode, encode
 from sim.program_tensors import Form, Full, Tensors, halved
 
 __all__ = ["OPERATIONS", "Builder"]
@@ -33,7 +33,7 @@ class Builder(Tensors):
     def instruction(self) -> None:
         """Append one legal instruction, unless its tensors find no room."""
         opcode = self.operations[int(self.rng.integers(len(self.operations)))]
-        flags = self.flags(*(flag for flag in Flag if flag in LEGAL_FLAGS[opcode]))
+        flags = self.flags(*(flag for flag in Flag if flag in self.config.legal_flags[opcode]))
         tensors, used = len(self.entries), dict(self.used)
         try:
             fields = getattr(self, f"_{opcode.name.lower()}")(flags)

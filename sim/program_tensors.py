@@ -142,6 +142,8 @@ class Tensors:
         height = int(self.rng.choice([n for n in range(1, 17) if rows % n == 0]))
         width = int(self.rng.choice([n for n in (1, 2, 3, 7) if rows // height % n == 0]))
         form = Form(rows // height // width, height, width) if self.rng.random() < 0.4 else Form(rows)
+        if self.config.dense:
+            form = Form(rows)
         return self._old([i for i, known in enumerate(self.known)
                           if (known.memory, known.form.rows, known.cols) == (memory, rows, cols) and i not in avoid],
                          Known(memory, form, cols, None))
@@ -163,6 +165,8 @@ class Tensors:
             raise Full
         self.used[new.memory] = end
         window = new.window or Window(1, 1, *rng.integers(1, 3, 2).tolist(), *rng.integers(0, 8, 2).tolist())
+        if self.config.dense:
+            window = Window()
         exponent = self._exponent(new.memory)
         own = np.clip(exponent + rng.integers(-2, 3, HISTORY), -60, 60)
         self.entries.append(descriptor(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shiftgrad.config import MEMORIES, Config
 from shiftgrad.device import Device, RegisterAccess
-from shiftgrad.isa import DESCRIPTOR_WORDS, INSTRUCTION, OPERAND_NAMES, Opcode, Region, Status, encode
+from shiftgrad.isa import DESCRIPTOR_WORDS, INSTRUCTION, OPERAND_NAMES, TERMS_END, Opcode, Region, Status, encode
 from sim.program_builder import OPERATIONS, Builder
 from sim.program_tensors import descriptor
 
@@ -73,7 +73,9 @@ def random_case(seed: int, config: Config, *, length: int = 12, largest: int | N
     images : share of FWD, BWD and GRAD that are convolutions
     """
     rng = np.random.default_rng(seed)
-    builder = Builder(rng, config, largest or 3 * config.size + 1, operations=operations or OPERATIONS, images=images)
+    operations = operations or tuple(opcode for opcode in OPERATIONS if opcode in config.legal_flags)
+    builder = Builder(rng, config, largest or 3 * config.size + 1, operations=operations,
+                      images=0.0 if config.dense else images)
     builder.limit(palette)
     for _ in range(ATTEMPTS * length):
         if len(builder.program) == length:
@@ -133,11 +135,12 @@ def load(device: Device, case: Case) -> None:
     device.write_register("LR_SHIFT", case.lr_shift)
 
 
-def small_config(size: int) -> Config:
+def small_config(size: int, *, dense: bool = False) -> Config:
     """A machine of ``size`` whose memories are so small that loading and comparing them is quick; few powers of two."""
     words = 97 * size
     return Config(name=f"campaign_{size}x{size}", size=size, act_words=words, err_words=words - 1, wgt_words=words + 1,
-                  mom_words=words, vec_words=8 * size + 3, program_words=50, tensors=45, classes=2 * size + 3)
+                  mom_words=words, vec_words=8 * size + 3, program_words=50, tensors=45, classes=2 * size + 3, dense=dense,
+                  terms_end=2 * size + 2 if dense else TERMS_END)
 
 
 def execute(device: Device, case: Case) -> list[Status]:

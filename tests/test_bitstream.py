@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from hw.boards.ecp5_pll import PLLSettings, pll_settings
 from hw.boards.standin import StandIn
 from hw.boards.top import simulated_board
 from shiftgrad import bitstream
-from shiftgrad.bitstream import BitstreamError, build, table, to_json
+from shiftgrad.bitstream import BitstreamError, build, read, table, to_json
 from shiftgrad.config import get_config
+from shiftgrad.estimate import resources
 
 BOARD = get_board("ulx3s_85f")
 
@@ -33,6 +35,15 @@ def routed(fmax: dict[str, tuple[float, float]]) -> str:
     })
 
 
+def placed() -> str:
+    """Cells that add up to what :func:`routed` says is in use, all in one tile."""
+    cells = {f"{unit}_{kind}_{i}": {"type": kind, "attributes": {"NEXTPNR_BEL": "X1/Y2/Z"}}
+             for unit, kind, number in (("machine.core.array.a", "TRELLIS_COMB", 700), ("led", "TRELLIS_FF", 500),
+                                        ("machine.link.b", "MULT18X18D", 64), ("machine.core.wgt.c", "DP16KD", 150))
+             for i in range(number)}
+    return json.dumps({"modules": {"top": {"cells": cells}}})
+
+
 @pytest.fixture
 def tools(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
     """Replace the tools; a seed reaches the frequency given for it, 0 fails."""
@@ -45,6 +56,7 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
                 raise BitstreamError(f"{step} failed")
             fmax = {"oscillator": (300.0, 25.0), "pll": (reached[seed], 50.0)}
             (self.work / f"{seed}.json").write_text(routed(fmax))
+            (self.work / f"{seed}.placed.json").write_text(placed())
         if step == "synthesis":
             (self.work / "top.json").write_text(json.dumps({"modules": {"top": {"cells": {}}}}))
         if step == "pack":
@@ -64,6 +76,22 @@ def test_boards() -> None:
             replace(BOARD, **change)
     with pytest.raises(ValueError, match="no board 'nexys'; there are: .*ulx3s_85f"):
         get_board("nexys")
+
+
+DEVICES = {"LFE5U-25F": (28, 56), "LFE5U-85F": (156, 208), "LFE5UM5G-85F": (156, 208)}  # multipliers, block RAMs
+
+
+@pytest.mark.parametrize("name", board_names())
+def test_every_board_has_its_pins_and_room_for_its_configuration(name: str, tmp_path: Path) -> None:
+    board = get_board(name)
+    flow = bitstream._Flow(board, StandIn(config=get_config(board.config)), tmp_path, tmp_path, print)
+    flow.generate()
+    pins = (tmp_path / "top.lpf").read_text()
+    assert len(set(re.findall(r'SITE "(\w+)"', pins))) == 5 + len(board.drive_high), pins
+    assert re.search(rf'FREQUENCY PORT "\w+" {board.oscillator_hz}(\.0)? HZ', pins)
+    multipliers, blocks = DEVICES[flow.platform.device]
+    wanted = resources(get_config(board.config))
+    assert wanted.dsp <= multipliers and wanted.blocks <= blocks
 
 
 def test_pll_settings() -> None:
@@ -110,7 +138,11 @@ def test_first_seed_that_meets_timing(tmp_path: Path, tools: dict[int, float]) -
     assert (tmp_path / "ulx3s_85f.bit").read_text() == "2.config"
     assert (tmp_path / "report.json").read_text() == to_json(report)
     assert (tmp_path / "report.txt").read_text() == table(report)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "report.json", "report.txt", "ulx3s_85f.bit"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "area.json", "area.md", "area.png", "cells.csv.gz", "logs", "report.json", "report.txt", "ulx3s_85f.bit"]
+    assert read(tmp_path / "report.json").fmax_mhz == report.fmax_mhz
+    with pytest.raises(BitstreamError, match="wanted a build's report.json, got"):
+        read(tmp_path / "area.json")
     assert any("seed 1: 49.99 MHz, wanted 50.00 MHz" in line for line in lines)
 
 
@@ -150,3 +182,13 @@ def test_real_bitstream(tmp_path: Path) -> None:
     print(table(report))
     assert report.met and 100 < report.lut < 2000 and report.bram < 10
     assert (tmp_path / "ulx3s_85f.bit").stat().st_size > 100_000
+
+
+def test_a_router_that_gets_nowhere_is_stopped(tmp_path: Path) -> None:
+    flow = bitstream._Flow(BOARD, None, tmp_path, tmp_path, lambda _: None)
+    (tmp_path / "logs").mkdir()
+    lines = "".join(f"Info:     iter={i} wires=9 overused=700 overuse=900 archfail=NA\n" for i in range(1, 200))
+    (tmp_path / "lines").write_text(lines)
+    with pytest.raises(BitstreamError, match=r"route-1 stopped: 700 wires used twice at best after 31 iterations"):
+        flow.run_process("route-1", [sys.executable, "-c", "import time; print(open('lines').read(), flush=True); "
+                                                           "time.sleep(600)"])

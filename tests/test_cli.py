@@ -14,13 +14,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from shiftgrad import checkpoint as checkpoints
-from shiftgrad import recipes, session
-from shiftgrad.bench import product_plan
+from shiftgrad import progress, recipes, session
+from shiftgrad.bench_products import product_plan
 from shiftgrad.cli import main
 from shiftgrad.config import CONFIGS, get_config
 from shiftgrad.datasets import DATASETS
 from shiftgrad.device import GoldenDevice
 from shiftgrad.estimate import estimate
+from shiftgrad.models import Block
+from shiftgrad.recipes import Options, network_of
 from shiftgrad.record import PHASES, Hyper
 
 SMALL = ("train", "--hidden", "12", "--batch", "32", "--epochs", "1")
@@ -65,9 +67,26 @@ def test_a_log_gets_a_line_an_evaluation() -> None:
     assert re.search(r"^epoch   1 of 1  step     44 .* held-out loss", shiftgrad(*SMALL).stderr, re.MULTILINE)
 
 
+def test_a_long_run_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    lines = shiftgrad(*SMALL).stderr.splitlines()
+    assert re.fullmatch(r"step      1 of 44, mini-batch loss \d\.\d{4}", lines[0])
+    assert "evaluated 360 of 360 held-out samples" in lines
+    assert shiftgrad(*SMALL, "--quiet").stderr == ""
+
+
 def test_digits_on_the_golden_machine_reach_97_percent() -> None:
     found = json.loads(shiftgrad("train", "--epochs", "6", "--json").stdout)
     assert found["accuracy"] >= 0.97
+
+
+def test_fewer_held_out_samples() -> None:
+    """They change what is measured and nothing of the training."""
+    some, full = (json.loads(shiftgrad(*SMALL, *given, "--json").stdout) for given in (("--test-samples", 7), ()))
+    assert (some["test_samples"], full["test_samples"]) == (7, 360)
+    assert some["accuracy"] * 7 == pytest.approx(round(some["accuracy"] * 7))
+    assert [e["train_loss"] for e in some["history"]] == [e["train_loss"] for e in full["history"]]
+    assert some["loss"] != full["loss"]
 
 
 def test_several_hidden_layers() -> None:
@@ -140,6 +159,10 @@ def test_models(tmp_path: Path) -> None:
     refused(shiftgrad("train", "--model", "lenet", "--channels", "8"), 2, "channels must be two")
     refused(shiftgrad("train", "--model", "fixup_resnet", "--hidden", "8"), 2, "fixup_resnet has no hidden")
     refused(shiftgrad("train", "--model", "fixup_resnet", "--depth", 2, "--channels", "8,8"), 2, "one or the other")
+    assert Options(model="fixup_resnet", shortcut="conv").given == {"shortcut": "conv"}
+    for more in ({}, {"channels": (4, 4, 8)}):
+        net = network_of("digits", (8, 8, 1), 10, Options(model="fixup_resnet", shortcut="conv", **more))
+        assert {b.shortcut for b in net.layers if isinstance(b, Block)} == {"identity", "conv"}
     refused(shiftgrad("train", "--device", "verilator", "--config", "golden_16x16", "--quiet"), 2,
             "golden_16x16 runs on the golden machine only")
 
@@ -319,13 +342,39 @@ def test_bench_products_are_what_they_say(phase: str) -> None:
     assert cost.macs == 8 * 12 * 16 and cost.instruction.opcode.name == PHASES[phase]
 
 
-def test_bench_on_the_golden_machine(tmp_path: Path) -> None:
-    options = ("--config", "sim_4x4", "--device", "golden", "--sizes", "8,12", "--out", tmp_path, "--json")
-    result = shiftgrad("bench", *options)
+SMALL_BENCH = ("--config", "sim_4x4", "--device", "golden", "--sizes", "8,12", "--depths", "16")
+
+
+def test_bench_products_on_the_golden_machine(tmp_path: Path) -> None:
+    result = shiftgrad("bench", "--part", "products", *SMALL_BENCH, "--out", tmp_path, "--json")
     found = json.loads(result.stdout)
-    assert json.loads((tmp_path / "sim_4x4" / "bench.json").read_text()) == found
-    assert len(found["products"]) == 3 * 8
-    assert all(p["macs"] == p["m"] * p["n"] * p["k"] and p["utilization"] is None for p in found["products"])
-    delayed, current = found["steps"]
+    assert json.loads((tmp_path / "bench.json").read_text()) == found and list(found) == ["products"]
+    products, steps = found["products"]["products"], found["products"]["steps"]
+    assert len(products) == 3 * 4 and result.stderr == ""
+    assert all(p["macs"] == p["m"] * p["n"] * p["k"] and p["utilization"] is None for p in products)
+    delayed, current = steps
     assert delayed["macs"] == current["macs"] == sum(phase["macs"] for phase in delayed["phases"].values())
-    assert "training step of mlp-784-128-10" in (tmp_path / "sim_4x4" / "bench.txt").read_text()
+    text = (tmp_path / "bench.md").read_text()
+    assert "Training step of mlp-784-128-10" in text and "![products](products.svg)" in text
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bench.json", "bench.md", "products-causes.svg",
+                                                          "products.svg"]
+
+
+def test_bench_parts_stay_in_the_files(tmp_path: Path) -> None:
+    first = json.loads(shiftgrad("bench", "--part", "products", *SMALL_BENCH, "--out", tmp_path, "--json").stdout)
+    result = shiftgrad("bench", "--part", "scaling", "--device", "golden", "--out", tmp_path, "-v")
+    assert "sim_16x16_large: starting golden" in result.stderr
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert found["products"] == first["products"]
+    assert [machine["size"] for machine in found["scaling"]["machines"]] == [4, 8, 16]
+    assert len({machine["step"]["macs"] for machine in found["scaling"]["machines"]}) == 1
+    assert "## The same step on larger arrays" in (tmp_path / "bench.md").read_text()
+    refused(shiftgrad("bench", "--part", "nope"), 2, "no part 'nope'; there are: products, network, scaling, speed")
+
+
+def test_bench_network_on_the_golden_machine(tmp_path: Path) -> None:
+    result = shiftgrad("bench", "--part", "network", "--device", "golden", "--out", tmp_path, "--json")
+    found = json.loads(result.stdout)["network"]
+    assert found["step"]["macs"] == sum(row["macs"] for row in found["instructions"])
+    assert set(found["classes"]) == {"forward", "backward", "gradient", "loss", "vector unit"}
+    assert "| block3 | backward | BWD | 392 x 64 x 576 |" in (tmp_path / "bench.md").read_text()

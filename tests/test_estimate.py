@@ -72,6 +72,8 @@ def test_a_phase_never_beats_the_peak(name: str) -> None:
 def test_resources() -> None:
     board = resources(CONFIGS["ulx3s_85f_8x8"])
     assert board.dsp == 78
+    large = resources(CONFIGS["ulx3s_85f_12x12"])
+    assert (large.dsp, large.blocks) == (150, 190)
     assert board.block_ram == {"act": 16, "err": 8, "wgt": 64, "mom": 64, "vec": 8, "program": 2, "table": 4,
                                "loss and link": 4}
     assert board.blocks == 170 <= 208  # as placed

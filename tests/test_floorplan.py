@@ -2,7 +2,7 @@
 
 import pytest
 
-from hw.boards.floorplan import LFE5U_85F, BlockRams, place_banks
+from hw.boards.floorplan import LFE5U_25F, LFE5U_85F, BlockRams, place_banks
 
 DEVICE = BlockRams(columns=(4, 6, 8, 10, 13, 15), rows=(46, 22))
 
@@ -11,6 +11,12 @@ def test_the_device_has_208_block_rams() -> None:
     sites = {LFE5U_85F.site(column, row) for column in range(52) for row in range(4)}
     assert len(sites) == 208
     assert {"X4/Y22/EBR0", "X64/Y46/EBR3", "X69/Y70/EBR0", "X120/Y82/EBR3"} <= sites
+
+
+def test_the_small_device_has_56() -> None:
+    sites = {LFE5U_25F.site(column, row) for column in range(28) for row in range(2)}
+    assert len(sites) == 56
+    assert {"X4/Y25/EBR0", "X28/Y37/EBR3", "X33/Y25/EBR0", "X66/Y37/EBR3"} <= sites
 
 
 def test_lanes_have_strips_and_large_memories_the_first_row() -> None:

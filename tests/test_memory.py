@@ -1,4 +1,4 @@
-"""hw.memory: every lane one cycle after its neighbour, host bytes, old data on a simultaneous write, new data two cycles later."""
+"""hw.memory: every lane one cycle after its neighbour, host bytes, old data on a simultaneous write, then new."""
 
 import gc
 import random

@@ -1,6 +1,6 @@
 """Progress of nextpnr, on lines of its log."""
 
-from shiftgrad.route_progress import RouteProgress
+from shiftgrad.route_progress import PATIENCE, RouteProgress
 
 LOG = (
     ("Info: Packing constants..", "Packing constants.."),
@@ -35,3 +35,20 @@ def test_lines_come_at_intervals() -> None:
         now[0] += 1.0
         spoken += progress.feed(f"Info: iter={iteration} steplen=1.0 a=1.0") is not None
     assert spoken == 90 // 15
+
+
+def test_the_last_wires_may_take_long() -> None:
+    progress = RouteProgress()
+    for iteration in range(1, 4 * PATIENCE):
+        progress.feed(f"Info:     iter={iteration} wires=4000 overused=1 overuse=1 archfail=NA\n")
+        assert progress.stuck is None
+
+
+def test_a_router_that_gets_nowhere_is_told_from_a_slow_one() -> None:
+    progress = RouteProgress()
+    for iteration, overused in enumerate([900, 500, 300, *[400] * 10, 299, *[350] * (PATIENCE - 1)], 1):
+        progress.feed(f"Info:     iter={iteration} wires=4000 overused={overused} overuse=9 archfail=NA\n")
+        assert progress.stuck is None
+    progress.feed(f"Info:     iter={iteration + 1} wires=4000 overused=299 overuse=9 archfail=NA\n")
+    assert progress.stuck
+    assert progress.stuck.startswith(f"299 wires used twice at best after {iteration + 1} iterations")

@@ -7,7 +7,8 @@ from golden.machine import GoldenMachine
 from shiftgrad.config import MEMORIES, get_config
 from shiftgrad.device import ADDRESSES, START, Device, DeviceError, GoldenDevice
 from shiftgrad.isa import LFSR_BASE, Opcode, Region, Status, encode
-from sim.device import CYCLE_LIMIT, MismatchError, VerilatorDevice
+from sim.compare import MismatchError
+from sim.device import CYCLE_LIMIT, VerilatorDevice
 from sim.programs import load, random_case
 
 pytestmark = pytest.mark.xdist_group("sim_4x4")

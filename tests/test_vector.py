@@ -198,7 +198,8 @@ class Make:
             op2 = flat((vector.shortcut_backward if backward else vector.shortcut)(b.values, shape))
             cycles = 2 * cycles - 1
         control = {"add": 1, "pair": bool(other), "factor": factor, "term": term}
-        return Pass(control, operands, memory, memory, flat(a.values) * factor + term, op2, None, cycles, VectorUnit.TOKEN_DELAY)
+        return Pass(control, operands, memory, memory, flat(a.values) * factor + term, op2, None, cycles,
+                    VectorUnit.TOKEN_DELAY)
 
     def sum(self, shape, *, pair=False, drop=0, factor=1):
         a = self.image(self.act, shape[0] * shape[1] * shape[2], 1, 1, shape[3])

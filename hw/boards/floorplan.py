@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["LFE5U_85F", "BlockRams", "place_banks"]
+__all__ = ["LFE5U_25F", "LFE5U_85F", "BlockRams", "place_banks"]
 
 BANK = re.compile(r"(?:.*\.)?(?P<memory>\w+)\.bank(?P<lane>\d+)\.[\d.]+")
 
@@ -27,7 +27,12 @@ class BlockRams:
         return f"X{self.columns[column]}/Y{self.rows[row]}/EBR{column % self.group}"
 
 
-# a group is 9 tiles wide; the clock spine lies between the left 28 and the right 24
+# a group is 9 tiles wide; the clock spine lies between the left 12 and the right 16
+LFE5U_25F = BlockRams(
+    columns=tuple(start + offset for start in (*range(4, 23, 9), *range(33, 61, 9)) for offset in (0, 2, 4, 6)),
+    rows=(37, 25),
+)
+# as before; the clock spine lies between the left 28 and the right 24
 LFE5U_85F = BlockRams(
     columns=tuple(start + offset for start in (*range(4, 59, 9), *range(69, 115, 9)) for offset in (0, 2, 4, 6)),
     rows=(46, 70, 22, 82),  # those in the middle first

@@ -11,7 +11,7 @@ Cells = dict[str, dict[str, Any]]
 
 
 def absorb_registers(cells: Cells) -> int:
-    """Turn on the output register of every DP16KD port whose bits go to nothing but a plain register, in place of those.
+    """Turn on the output register of every DP16KD port whose bits go to nothing but plain registers, in their place.
 
     Such registers take every rising edge of the port's clock, have no reset and start at 0; so do the block RAM's.
 
@@ -26,7 +26,8 @@ def absorb_registers(cells: Cells) -> int:
     changed = 0
     for cell in [cell for cell in cells.values() if cell["type"] == "DP16KD"]:
         for port in "AB":
-            pins = [pin for pin, bits in cell["connections"].items() if pin.startswith(f"DO{port}") and uses[bits[0]] > 1]
+            pins = [pin for pin, bits in cell["connections"].items()
+                    if pin.startswith(f"DO{port}") and uses[bits[0]] > 1]
             outputs = [cell["connections"][pin][0] for pin in pins]
             if not pins or not _free(cell, port) or any(uses[bit] != 2 or bit not in registers for bit in outputs):
                 continue

@@ -67,20 +67,13 @@ class BoardTop(Elaboratable):
     def elaborate(self, platform) -> Module:  # noqa: ANN001
         m = Module()
         board = self.board
-        m.submodules.oscillator = oscillator = io.Buffer("i", platform.request(board.oscillator, dir="-"))
-        m.submodules.pll = pll = PLL(input_hz=board.oscillator_hz, output_hz=board.clock_hz)
-        # registers start from the bitstream; a reset net to all of them would cost more routing than everything else
-        m.domains.sync = ClockDomain(reset_less=True)
-        clock = Signal()
-        m.submodules.clock_gate = Instance("DCCA", i_CLKI=pll.clock, i_CE=pll.locked, o_CLKO=clock)
+        self.clocks(m, platform)
         m.submodules.machine = machine = simulated_board(board=board, core=self.core)
 
         uart = platform.request(board.uart, dir=_undirected(platform, board.uart))
         m.submodules.rx = rx = io.Buffer("i", uart.rx)
         m.submodules.tx = tx = io.Buffer("o", uart.tx)
-        m.d.comb += [
-            pll.clock_in.eq(oscillator.i), ClockSignal("sync").eq(clock), machine.rx.eq(rx.i), tx.o.eq(machine.tx),
-        ]
+        m.d.comb += [machine.rx.eq(rx.i), tx.o.eq(machine.tx)]
         for number, value in zip(board.leds, (machine.busy, machine.error), strict=True):
             m.submodules[f"led{number}"] = led = io.Buffer("o", platform.request("led", number, dir="-"))
             m.d.comb += led.o.eq(value)
@@ -89,6 +82,17 @@ class BoardTop(Elaboratable):
             m.submodules[f"{resource}_{pin}"] = high = io.Buffer("o", port)
             m.d.comb += high.o.eq(1)
         return m
+
+    def clocks(self, m: Module, platform) -> None:  # noqa: ANN001
+        """The domain ``sync``, at the board's frequency."""
+        board = self.board
+        m.submodules.oscillator = oscillator = io.Buffer("i", platform.request(board.oscillator, dir="-"))
+        m.submodules.pll = pll = PLL(input_hz=board.oscillator_hz, output_hz=board.clock_hz)
+        # registers start from the bitstream; a reset net to all of them would cost more routing than everything else
+        m.domains.sync = ClockDomain(reset_less=True)
+        clock = Signal()
+        m.submodules.clock_gate = Instance("DCCA", i_CLKI=pll.clock, i_CE=pll.locked, o_CLKO=clock)
+        m.d.comb += [pll.clock_in.eq(oscillator.i), ClockSignal("sync").eq(clock)]
 
 
 def _undirected(platform, resource: str) -> dict[str, str]:  # noqa: ANN001

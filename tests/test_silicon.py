@@ -1,0 +1,141 @@
+"""Builds of the matrix kept and taken up, their summary, and the speeds beside them; no tool runs."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from hw.boards import board_names
+from shiftgrad import bitstream, silicon, silicon_report, silicon_speed
+from shiftgrad.bitstream import BitstreamError
+from shiftgrad.cli import main
+from shiftgrad.config import CONFIGS, get_config
+from shiftgrad.estimate import resources
+from shiftgrad.models import mlp
+from shiftgrad.silicon import MATRIX, Build
+
+USED = {"TRELLIS_COMB": 700, "TRELLIS_FF": 500, "MULT18X18D": 26, "DP16KD": 54}
+SMALL = "ulx3s_25f-ulx3s_25f_4x4"
+
+
+@pytest.fixture
+def tools(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Replace RTL and tools: ``design`` is the netlist, ``mhz`` what a seed reaches (0 fails), ``runs`` what ran."""
+    state: dict[str, Any] = {"design": "one", "mhz": {1: 60.0, 2: 50.0, 3: 70.0}, "runs": []}
+
+    def generate(self: bitstream._Flow) -> str:
+        (self.work / "top.il").write_text(f"{state['design']} {self.board.config}")
+        (self.work / "top.lpf").write_text(self.board.name)
+        return "Core"
+
+    def run(self: bitstream._Flow, step: str, command: list[str]) -> None:
+        state["runs"].append((self.board.name, step))
+        self.seconds[step] = 30.0
+        if step == "synthesis":
+            (self.work / "top.json").write_text(json.dumps({"modules": {"top": {"cells": {}}}}))
+        if step.startswith("route"):
+            seed = int(step.removeprefix("route-"))
+            if not state["mhz"][seed]:
+                raise BitstreamError("route failed with exit code 1: no room (see x.log)")
+            wanted = self.board.clock_hz / 1e6
+            (self.work / f"{seed}.json").write_text(json.dumps({
+                "fmax": {"pll": {"achieved": state["mhz"][seed], "constraint": wanted}},
+                "utilization": {name: {"used": used, "available": 1000} for name, used in USED.items()}}))
+
+    monkeypatch.setattr(bitstream._Flow, "generate", generate)
+    monkeypatch.setattr(bitstream._Flow, "run_process", run)
+    return state
+
+
+def test_the_matrix_is_of_boards_and_configurations_that_fit() -> None:
+    for board, config in MATRIX:
+        assert board in board_names() and config in CONFIGS
+        assert resources(get_config(config)).dsp <= (28 if "25f" in board else 156)
+    assert len(silicon.builds((1, 2, 3))) == 3 * len(MATRIX)
+    assert [build.seed for build in silicon.builds((1, 2), "evn")] == [1, 2]
+
+
+def test_finished_builds_are_kept_and_a_new_design_is_built_again(tmp_path: Path, tools: dict[str, Any]) -> None:
+    lines: list[str] = []
+    wanted = silicon.builds((1, 2), SMALL)
+    silicon.run(wanted[:1], tmp_path, progress=lines.append)
+    assert [step for _, step in tools["runs"]] == ["synthesis", "route-1"]
+    silicon.run(wanted, tmp_path, progress=lines.append)
+    assert [step for _, step in tools["runs"]][2:] == ["synthesis", "route-2"]
+    assert f"{SMALL}, seed 1: done before" in lines
+    assert any(f"{SMALL}, seed 2: build 2 of 2, about 1 min left" in line for line in lines)
+    assert [r["fmax_mhz"] for r in silicon.read(tmp_path)] == [60.0, 50.0]
+
+    tools["design"] = "two"
+    for path in tmp_path.glob("*.json"):
+        os.utime(path, (1, 1))
+    silicon.run(wanted[:1], tmp_path, progress=lines.append)
+    assert [(r["seed"], r["fmax_mhz"]) for r in silicon.read(tmp_path)] == [(1, 60.0)]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".build")]
+
+
+def test_hours_stop_before_the_next_build(tmp_path: Path, tools: dict[str, Any]) -> None:
+    lines: list[str] = []
+    silicon.run(silicon.builds((1,)), tmp_path, hours=0, progress=lines.append)
+    assert not tools["runs"] and "run again to go on" in lines[-1]
+
+
+def test_what_cannot_be_routed_is_a_result(tmp_path: Path, tools: dict[str, Any]) -> None:
+    tools["mhz"] |= {2: 0}
+    silicon.run(silicon.builds((1, 2, 3), SMALL), tmp_path, progress=lambda _: None)
+    (entry,) = silicon.summary(silicon.read(tmp_path))
+    assert (entry["routed"], entry["seeds"]) == (2, [1, 2, 3])
+    assert entry["fmax_mhz"] == {"least": 60.0, "most": 70.0, "median": 65.0}
+    assert entry["lut"] == 700 and "no room" in entry["errors"][0]
+
+
+def test_a_tool_that_was_killed_is_no_result(tmp_path: Path, tools: dict[str, Any],
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(self: bitstream._Flow, step: str, command: list[str]) -> None:
+        raise BitstreamError(f"{step} failed with exit code -9: Killed")
+
+    monkeypatch.setattr(bitstream._Flow, "run_process", killed)
+    with pytest.raises(BitstreamError, match="exit code -9"):
+        silicon.run(silicon.builds((1,), SMALL), tmp_path, progress=lambda _: None)
+    assert not silicon.read(tmp_path)
+
+
+def test_machine_speed() -> None:
+    small, large = mlp(64, (48,), 10), mlp(784, (128,), 10)
+    found = silicon_speed.machine("ulx3s_25f_4x4", small, 16, 50.0, 1_000_000)
+    assert found and found["images_a_second"] == pytest.approx(50e6 * 16 / found["cycles"])
+    assert found["link_images_a_second"] == pytest.approx(100_000 / 65)
+    assert silicon_speed.machine("ulx3s_25f_4x4", large, 32, 50.0, 1_000_000) is None
+    for network, batch in silicon_speed.WORKLOADS:
+        assert silicon_speed.machine("ulx3s_85f_8x8", network, batch, 50.0, 1_000_000)
+
+
+def test_torch_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(silicon_speed, "WINDOW", 0.05)
+    before = torch.get_num_threads()
+    found = silicon_speed.torch_rate(mlp(64, (48,), 10), 16, 1)
+    assert found and found["threads"] == 1 and found["images_a_second"] == max(found["windows"]) > 100
+    assert len(found["windows"]) == silicon_speed.WINDOWS and torch.get_num_threads() == before
+
+
+def test_report_without_pytorch(tmp_path: Path, tools: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silicon_report.silicon_speed, "torch_rate", lambda *_: None)
+    tools["mhz"] |= {1: 0}
+    silicon.run(silicon.builds((1,), SMALL), tmp_path, progress=lambda _: None)
+    tools["mhz"] |= {1: 62.5}
+    silicon.run([Build(board="ulx3s_85f", config="ulx3s_85f_8x8", seed=1)], tmp_path, progress=lambda _: None)
+    docs = tmp_path / "docs"
+    result = CliRunner().invoke(main, ("silicon", "--no-build", "--out", str(tmp_path), "--docs", str(docs)))
+    assert result.exit_code == 0, result.output
+    text = (docs / "silicon.md").read_text()
+    assert "not routed: route failed with exit code 1: no room |" in text
+    assert "| 62.5 (62.5 to 62.5) | 700 (70 %) | 500 (50 %) |" in text
+    assert (docs / "silicon.png").read_bytes().startswith(b"\x89PNG")
+    found = json.loads((docs / "silicon.json").read_text())
+    assert found["networks"][2]["machines"]["ulx3s_85f-ulx3s_85f_8x8"]["mhz"] == 62.5
+    result = CliRunner().invoke(main, ("silicon", "--only", "zynq"))
+    assert result.exit_code == 2 and "wanted at least one build, got none" in result.output
