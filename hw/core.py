@@ -1,6 +1,6 @@
 """The whole machine behind a host bus."""
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -15,10 +15,11 @@ from hw.loss import LossUnit
 from hw.memory import READ_LATENCY, SkewedMemory
 from hw.post import PostProcessor
 from hw.range import RangeUnit
+from hw.scale import register
 from hw.sequencer import Sequencer
 from hw.table import TensorTable
 from hw.vector import VectorUnit
-from shiftgrad.config import MEMORIES, Config
+from shiftgrad.config import MEMORIES, WORD_BITS, Config
 from shiftgrad.isa import Status
 
 __all__ = ["Core"]
@@ -159,17 +160,20 @@ class Core(wiring.Component):
         dst, c = sequencer.operands[0].entry, sequencer.operands[3].entry
         added = operation.add | operation.addb
         wide = self.ones | operation["sum"]
+        on_vector, masked, plus, total = (Signal(name=name) for name in ("on_vector", "masked", "plus", "total"))
+        m.d.sync += [
+            on_vector.eq(operation.vector), total.eq(wide),
+            masked.eq(self.backward & operation.mask & ~operation.maxb),
+            plus.eq(self.gradient | (operation.fwd & operation.bias) | (added & operation.pair)),
+        ]
         m.d.comb += [
-            control.grad.eq(self.gradient),
-            control.mask.eq(self.backward & operation.mask & ~operation.maxb),
-            control.add.eq(self.gradient | (operation.fwd & operation.bias) | (added & operation.pair)),
+            control.grad.eq(self.gradient), control.mask.eq(masked), control.add.eq(plus), control.wide.eq(total),
             control.relu.eq(operation.relu),
-            control.wide.eq(wide),
             control.guard.eq(sequencer.guard), control.align.eq(sequencer.align), control.shift.eq(sequencer.shift),
             control.step.eq(sequencer.step), control.range_pass.eq(sequencer.range_pass),
-            post.token.eq(Mux(operation.vector, vector.token, drain.token)),
-            post.offset.eq(Mux(operation.vector, vector.offset, drain.offset)),
-            post.lanes.eq(Mux(operation.vector, vector.lanes, drain.lanes)),
+            post.token.eq(Mux(on_vector, vector.token, drain.token)),
+            post.offset.eq(Mux(on_vector, vector.offset, drain.offset)),
+            post.lanes.eq(Mux(on_vector, vector.lanes, drain.lanes)),
             post.tile.eq(drain.tile),
             post.aux_base.eq(c.base), post.aux_by_tile.eq(operation.fwd),
             post.scalar_bias.eq(sequencer.scalar_bias), post.scalar.eq(sequencer.scalar),
@@ -181,13 +185,15 @@ class Core(wiring.Component):
             sequencer.range_done.eq(self.range.done), sequencer.range_zero.eq(self.range.amax_zero),
             sequencer.range_log2.eq(self.range.log2), sequencer.range_saturated.eq(self.range.saturated),
         ]
+        chosen = Cat(on_vector, self.gradient, total)  # from lane to lane: they are far apart, and it is there in time
         for n in range(self.config.size):
+            chosen = register(m, chosen, f"chosen{n}")
             vec, wgt, act, mom = (data(name)[n] for name in ("vec", "wgt", "act", "mom"))
             m.d.comb += [
-                post.acc[n].eq(Mux(operation.vector, vector.acc[n], self.array.acc[n])),
-                post.aux[n].eq(Mux(self.gradient, mom, Mux(operation.vector, vector.op2[n], vec))),
+                post.acc[n].eq(Mux(chosen[0], vector.acc[n], self.array.acc[n])),
+                post.aux[n].eq(Mux(chosen[1], mom, Mux(chosen[0], vector.op2[n], vec))),
                 post.gate[n].eq(act > 0),
-                post.old[n].eq(Mux(wide, vec, wgt)),
+                post.old[n].eq(Mux(chosen[2], vec, wgt)),
             ]
 
     def _loss(self, m: Module) -> None:
@@ -228,32 +234,42 @@ class Core(wiring.Component):
             "wgt": [(operation.fwd | operation.bwd, *feed_b), (operation.grad, *old)],
             "mom": [(self.gradient, *aux)],
             "vec": [(operation.fwd, *aux), (self.ones | operation["sum"], *old),
-                    (operation.loss, loss.y_en, loss.y_addr), (sequencer.s_en, sequencer.s_en, sequencer.s_addr)],
+                    (operation.loss, loss.y_en, loss.y_addr), (sequencer.s_next, sequencer.s_en, sequencer.s_addr)],
         }
         writers = {
             "act": [(self.forward, *q)],
-            "err": [(self.backward, *q), (operation.loss, loss.e_en, loss.e_addr, None)],
+            "err": [(self.backward, *q), (operation.loss, loss.e_en, loss.e_addr, None)],  # its data goes to every lane
             "wgt": [(operation.grad & ~self.ones, *w)],
             "mom": [(self.gradient, *q)],
             "vec": [(self.ones | operation["sum"], *w)],
         }
+        idle = Signal(init=1)  # all choices come a cycle late, in registers; there is time
+        m.d.sync += idle.eq(~sequencer.busy)
         for i, name in enumerate(MEMORIES):
             memory = self.memories[name]
-            m.d.comb += [
-                memory.h_word.eq(host.m_word), memory.h_en.eq(~sequencer.busy),
-                memory.r_en.eq(host.m_en[i] & ~host.m_write[i]), memory.r_addr.eq(host.m_addr),
-                memory.w_en.eq(host.m_write[i]), memory.w_addr.eq(host.m_addr),
-                getattr(host.m_data, name).eq(memory.r_data.as_value()),
-            ]
-            with m.If(sequencer.busy):
-                m.d.comb += [memory.r_en.eq(0), memory.w_en.eq(0)]
-                for chosen, enable, address in readers[name]:
-                    with m.If(chosen):
-                        m.d.comb += [memory.r_en.eq(enable), memory.r_addr.eq(address)]
-                for chosen, enable, address, _ in writers[name]:
-                    with m.If(chosen):
-                        m.d.comb += [memory.w_en.eq(enable), memory.w_addr.eq(address)]
-            for chosen, _, _, values in writers[name]:
-                with m.If(chosen):
-                    for n in range(self.config.size):
-                        m.d.comb += memory.w_data[n].eq(loss.e_data if values is None else values[n])
+            m.d.comb += [memory.h_word.eq(host.m_word), memory.h_en.eq(idle)]
+            m.d.comb += getattr(host.m_data, name).eq(memory.r_data.as_value())
+            reads = [(~sequencer.busy, host.m_en[i] & ~host.m_write[i], host.m_addr)]
+            reads += [(sequencer.busy & chosen & (name != "vec" or chosen is sequencer.s_next or ~sequencer.s_next),
+                       enable, address) for chosen, enable, address in readers[name]]
+            writes = [(~sequencer.busy, host.m_write[i], host.m_addr)]
+            writes += [(sequencer.busy & chosen, enable, address) for chosen, enable, address, _ in writers[name]]
+            for what, roots in (("r", reads), ("w", writes)):
+                enable, address = self._one(m, roots, f"{name}_{what}")
+                m.d.comb += [getattr(memory, f"{what}_en").eq(enable), getattr(memory, f"{what}_addr").eq(address)]
+        lossy = operation.loss
+        for n in range(self.config.size):
+            lossy = register(m, lossy, f"lossy{n}")
+            for name in MEMORIES:
+                value = writers[name][0][-1][n]
+                m.d.comb += self.memories[name].w_data[n].eq(Mux(lossy, loss.e_data, value) if name == "err" else value)
+
+    def _one(self, m: Module, roots: list, name: str) -> tuple[Value, Value]:
+        """Enable and address of the root that is chosen; ``roots`` lists chosen in the next cycle, enable, address."""
+        enable, address = Const(0), Const(0, WORD_BITS)
+        for number, (chosen, root_enable, root_address) in enumerate(roots):
+            now = Signal(name=f"{name}_chosen{number}", init=number == 0)
+            m.d.sync += now.eq(chosen)
+            enable = enable | (now & root_enable)
+            address = address | (root_address & now.replicate(WORD_BITS))
+        return enable, address

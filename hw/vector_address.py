@@ -108,7 +108,8 @@ class FirstAddress(wiring.Component):
         b_first = self.control.total | self.control.route
         m.d.sync += [
             stride.eq(self.a.stride),  # MAXB: b's is the same
-            line.eq(Mux(self.control.route, self.b.line, self.a.line)), begin.eq(Mux(b_first, self.b.base, self.a.base)),
+            line.eq(Mux(self.control.route, self.b.line, self.a.line)),
+            begin.eq(Mux(b_first, self.b.base, self.a.base)),
             # home and right do not change in the step before these are wanted, but for what ``settled`` says
             after_home.eq(home + 1), below_home.eq(home + line), after_right.eq(right + 1),
         ]
@@ -237,12 +238,13 @@ class SecondAddress(wiring.Component):
         of_pixel, of_line, of_image = (Signal(WORD_BITS, name=name, reset_less=True)
                                        for name in ("of_pixel", "of_line", "of_image"))
         # where they go on; ADD and ADDB with b take two cycles a step, so that these are right in time
-        steps = {"pixel": Mux(half & ~self.odd_pixel, 0, pixel_words), "line": Mux(half & ~self.odd_line, 0, line_words),
-                 "image": b.image}
+        steps = {"pixel": Mux(half & ~self.odd_pixel, 0, pixel_words),
+                 "line": Mux(half & ~self.odd_line, 0, line_words), "image": b.image}
         first_steps = {"pixel": Mux(half, 0, pixel_words), "line": Mux(half, 0, line_words), "image": b.image}
         nexts = {}
         for name, register in (("pixel", of_pixel), ("line", of_line), ("image", of_image)):
-            first, nexts[name] = (Signal(WORD_BITS, name=f"{what}_{name}", reset_less=True) for what in ("first", "next"))
+            first, nexts[name] = (
+                Signal(WORD_BITS, name=f"{what}_{name}", reset_less=True) for what in ("first", "next"))
             m.d.sync += [first.eq(home + first_steps[name]), nexts[name].eq(Mux(start, first, register + steps[name]))]
         following = Signal(WORD_BITS)
         m.d.comb += following.eq(self.addr + 1)

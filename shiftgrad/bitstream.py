@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BitstreamError", "Report", "area_title", "build", "read", "table", "to_json"]
 
-# memories whose words are never read while they are written, or not for use (hw/memory.py asserts it for the banks): logic
-# for that case would double a bank
+# memories whose words are never read while they are written, or not for use (hw/memory.py asserts it for the banks):
+# logic for that case would double a bank
 APART = ("bank", "buffer", "program", "word", "requests", "replies")
 SYNTHESIS = ("read_rtlil top.il; setparam -set COLLISION_X_MASK 1'1 */t:$memrd_v2 "
              + " ".join(f"*/r:MEMID=*{name}*" for name in APART) + " %u" * (len(APART) - 1) + " %i; "

@@ -74,7 +74,8 @@ def test_random_walks(flat):
             move = {}
             for _ in range(70):
                 move = {"home": n is None or rng.random() < 0.05, "step": rng.random() < 0.85,
-                        "back": kept is not None and not move.get("keep") and rng.random() < 0.15, "keep": rng.random() < 0.2}
+                        "back": kept is not None and not move.get("keep") and rng.random() < 0.15,
+                        "keep": rng.random() < 0.2}
                 for name, value in move.items():
                     ctx.set(getattr(dut, name), value)
                 await ctx.tick()
