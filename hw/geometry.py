@@ -78,8 +78,8 @@ class Axis(data.Struct):
     """One direction of a pass: which taps see the lattice, and where.
 
     ``first`` is the position of the first tap, ``away`` its magnitude, ``taps`` how many less 1, ``none`` that there
-    are none, ``kernel`` the kernel coordinate of the tap that comes first, ``points`` the lattice points, ``last`` their
-    number less 1.
+    are none, ``kernel`` the kernel coordinate of the tap that comes first, ``points`` the lattice points, ``last``
+    their number less 1.
     """
 
     first: signed(5)

@@ -242,14 +242,17 @@ class Sequencer(wiring.Component):
 
     def _states(self, m: Module) -> None:
         self.failed, self.error, self.prefetch = Signal(), Signal(Status), Signal()
-        word = self.word
+        word, result = self.word, Signal(8)  # the tensor whose exponent is stored
+        self.storing = Signal()  # it is the one the table shows
         m.d.comb += self.p_addr.eq(self.pc)
         m.d.sync += [signal.eq(0) for signal in (self.part_start, self.vector_start, self.clear, self.loss_start,
                                                  self.range_start, self.geometry.start, self.scalars.start,
                                                  self.t_write)]
         m.d.sync += [
             self.wait.eq(self.wait - 1), self.over.eq(self.wait == 1),
-            self.t_id.eq(Cat(word.dst, word.a, word.b, word.c, word.d).word_select(self.index, 8)),
+            self.t_id.eq(Mux(self.storing, result,
+                             Cat(word.dst, word.a, word.b, word.c, word.d).word_select(self.index, 8))),
+            result.eq(Mux(self.gradient, word.c, word.dst)), self.storing.eq(0),
         ]
         with m.FSM() as self.fsm:
             with m.State("IDLE"):
@@ -458,18 +461,18 @@ class Sequencer(wiring.Component):
                     m.d.sync += self.saturated.eq(self.range_saturated)
 
     def _store(self, m: Module) -> None:
-        word = self.word
         with self._state(m, "STORE"):
-            m.d.sync += self.t_id.eq(Mux(self.gradient, word.c, word.dst))
+            m.d.sync += self.storing.eq(1)
             with m.If(self.over):
                 m.d.sync += self.t_write.eq(1)
                 m.next = "RETIRE"
         with self._state(m, "LOSS"):
+            m.d.sync += self.storing.eq(1)
             with m.If(self.loss_done):
                 m.next = "LOSS_STORE"
         with self._state(m, "LOSS_STORE"):
             m.d.sync += [
-                self.t_id.eq(word.dst), self.t_scale.eq(self.scaled.scale), self.t_scale.exponent.eq(LOSS_EXPONENT),
+                self.t_scale.eq(self.scaled.scale), self.t_scale.exponent.eq(LOSS_EXPONENT),
                 self.t_write.eq(1),
             ]
             m.next = "RETIRE"
