@@ -21,6 +21,7 @@ __all__ = ["CELL_FILE", "TITLES", "Area", "AreaError", "Cell", "cells_of", "coun
 CELL_FILE = "cells.csv.gz"
 KINDS = {cell: kind for kind, cell in CELLS.items()}
 BEL = re.compile(r"X(\d+)/Y(\d+)/")
+CARRY = ("FCI", "FCO")
 CORE = ("machine", "core")
 TITLES = {
     "array": "systolic array", "post": "lanes: value, range, scale, update", "vector": "vector unit",
@@ -81,17 +82,37 @@ def scopes_of(netlist: Mapping[str, Any]) -> frozenset[str]:
 def cells_of(placed: Mapping[str, Any], scopes: Iterable[str]) -> list[Cell]:
     """LUTs, flip-flops, multipliers and block RAMs of nextpnr's written netlist.
 
-    A cell belongs to the innermost of ``scopes`` that its name begins with. Synthesis names a cell after a signal it
-    drives or feeds, so logic between two units counts for one of them.
+    A cell belongs to the innermost of ``scopes`` that its name begins with, one that nextpnr adds to the end of a
+    carry chain to the chain's. Synthesis names a cell after a signal it drives or feeds, so logic between two units
+    counts for one of them.
     """
-    known, found = frozenset(scopes), []
-    for name, cell in placed["modules"]["top"]["cells"].items():
+    every = placed["modules"]["top"]["cells"]
+    scope_of, found = _scopes(every, frozenset(scopes)), []
+    for name, cell in every.items():
         if kind := KINDS.get(cell["type"]):
             place = BEL.match(cell["attributes"].get("NEXTPNR_BEL", ""))
             if not place:
                 raise AreaError(f"{name}: wanted a place such as X4/Y25/EBR0, got {cell['attributes']}")
-            found.append(Cell(scope=_scope(name, known), kind=kind, x=int(place[1]), y=int(place[2])))
+            found.append(Cell(scope=scope_of[name], kind=kind, x=int(place[1]), y=int(place[2])))
     return found
+
+
+def _scopes(cells: Mapping[str, Any], known: frozenset[str]) -> dict[str, tuple[str, ...]]:
+    """Scope of every cell; those without one take that of their neighbours in a carry chain."""
+    scopes = {name: _scope(name, known) for name in cells}
+    at = {name: [net for port in CARRY for net in cell.get("connections", {}).get(port, ())]
+          for name, cell in cells.items()}
+    carries: dict[int, list[str]] = {}
+    for name, nets in at.items():
+        for net in nets:
+            carries.setdefault(net, []).append(name)
+    todo = [name for name in cells if scopes[name]]
+    while todo:
+        name = todo.pop()
+        for neighbour in (other for net in at[name] for other in carries[net] if not scopes[other]):
+            scopes[neighbour] = scopes[name]
+            todo.append(neighbour)
+    return scopes
 
 
 def _scope(name: str, known: frozenset[str]) -> tuple[str, ...]:

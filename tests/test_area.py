@@ -59,6 +59,19 @@ def test_every_cell_has_one_unit_and_the_sums_are_the_design() -> None:
             assert sum(counts[kind] for counts in parts.values()) == number
 
 
+def test_the_ends_of_a_carry_chain_are_its_units() -> None:
+    design = placed(**{name: ("TRELLIS_COMB", "X1/Y1/SLICEA.LUT0") for name in (
+        "machine.core.array.pe_0_1.sum_CCU2C_S0", "$nextpnr_CCU2C_1$CCU2_COMB0", "$nextpnr_CCU2C_1$CCU2_COMB1",
+        "$nextpnr_CCU2C_2$CCU2_COMB0")})
+    for name, carry in (("machine.core.array.pe_0_1.sum_CCU2C_S0", {"FCI": [5], "FCO": []}),
+                        ("$nextpnr_CCU2C_1$CCU2_COMB0", {"FCI": [], "FCO": [4]}),
+                        ("$nextpnr_CCU2C_1$CCU2_COMB1", {"FCI": [4], "FCO": [5]}),
+                        ("$nextpnr_CCU2C_2$CCU2_COMB0", {"FCI": [6], "A": [5]})):
+        design["modules"]["top"]["cells"][name]["connections"] = carry
+    found = area.count(area.cells_of(design, SCOPES), "title")
+    assert found.units["array"]["lut"] == 3 and found.units["board"]["lut"] == 1 + 1
+
+
 def test_cells_that_do_not_add_up_or_have_no_place_are_errors() -> None:
     cells = area.cells_of(placed(), SCOPES)
     with pytest.raises(AreaError, match=r"wanted cells that add up to .*'lut': 6.*, got .*'lut': 5"):
