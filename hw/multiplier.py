@@ -15,9 +15,9 @@ LATENCY = 3  # operand registers, pipeline register, product register
 
 Cells = Callable[[Module, Sequence[Value], Sequence[Value]], list[Value]]
 
-# family of an Amaranth platform: the module whose function ``multiply(m, a, b)`` adds its cells to ``m`` and returns the
-# products; all operands a are as wide as each other, and so are all b. It answers LATENCY cycles later, as the portable
-# one does, from the first cycle on; a test proves that for each of them.
+# family of an Amaranth platform: the module whose function ``multiply(m, a, b)`` adds its cells to ``m`` and returns
+# the products; all operands a are as wide as each other, and so are all b. It answers LATENCY cycles later, as the
+# portable one does, from the first cycle on; a test proves that for each of them.
 VENDORS = {"ecp5": "hw.boards.ecp5_multiplier", "iCE40": "hw.boards.ice40_multiplier"}
 
 
