@@ -11,7 +11,8 @@ from shiftgrad.config import get_config
 
 __all__ = ["Ice40Flow"]
 
-CELLS = {"lut": "ICESTORM_LC", "dsp": "ICESTORM_DSP", "bram": "ICESTORM_RAM"}  # a logic cell: a LUT, a flip-flop or both
+# a logic cell holds a LUT, a flip-flop or both
+CELLS = {"lut": "ICESTORM_LC", "dsp": "ICESTORM_DSP", "bram": "ICESTORM_RAM"}
 REGISTERS = "SB_DFF"
 
 

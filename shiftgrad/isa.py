@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
 __all__ = [
-    "ADDRESS_BITS", "COUNTERS", "DENSE_FLAGS", "DESCRIPTOR", "DESCRIPTOR_WORDS", "EXPONENT_MAX", "EXPONENT_MIN", "Field", "Flag",
+    "ADDRESS_BITS", "COUNTERS", "DENSE_FLAGS", "DESCRIPTOR", "DESCRIPTOR_WORDS", "EXPONENT_MAX", "EXPONENT_MIN",
+    "Field", "Flag",
     "HISTORY", "INSTRUCTION", "INSTRUCTION_BITS", "KERNEL_MAX", "LEGAL_FLAGS", "LFSR_BASE", "LR_MAX", "MAGIC", "Memory",
     "OPERANDS", "OPERAND_NAMES", "Opcode", "PRODUCTS", "REGISTERS", "Region", "Register", "SUM_BITS_MAX",
     "Status", "TERMS_END", "VECTORS", "decode", "encode", "pack", "unpack",

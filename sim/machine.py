@@ -28,7 +28,8 @@ PUBLIC = (
     *(("*.core.host", name) for name in ("program", *RESULTS)),
 )
 SMALL_PUBLIC = (
-    ("*.act", "words"), ("*.parameters", "words"), ("*.core", "err"), ("*.core", "vec"), ("*.processor", "low"), ("*.processor", "high"),
+    ("*.act", "words"), ("*.parameters", "words"), ("*.core", "err"), ("*.core", "vec"),
+    ("*.processor", "low"), ("*.processor", "high"),
     ("*.lane", "seed?"),
 )
 

@@ -17,7 +17,10 @@ def test_every_pair_of_int8_in_both_halves_of_a_mac16(tmp_path):
             const int a = (signed char)(n & 255), b = (signed char)(n >> 8);
             const int c = (signed char)(n * 77 & 255), d = (signed char)(n * 77 >> 8);  // another order of all pairs
             const short low = dut.p & 0xffff, high = dut.p >> 16;
-            if (low != a * b || high != c * d) {{ std::printf("%d * %d = %d, %d * %d = %d", a, b, low, c, d, high); return 1; }}
+            if (low != a * b || high != c * d) {{
+                std::printf("%d * %d = %d, %d * %d = %d", a, b, low, c, d, high);
+                return 1;
+            }}
             checked += 2;
         }}
         const int n = i & 65535, other = n * 77 & 65535;

@@ -1,4 +1,4 @@
-"""The small machine: its units against the golden rules, the whole against the golden machine after every instruction."""
+"""The small machine: its units against the golden rules, the whole against the golden machine, word by word."""
 
 import random
 

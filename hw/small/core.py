@@ -89,7 +89,8 @@ class SmallCore(wiring.Component):
         sources = {
             Read.REQUEST: bus.valid, Read.TILE: self.waiting, Read.DATA: bus.w_data,
             Read.ADDRESS: Cat(bus.addr, bus.write, bus.strobe.all()),
-            Read.A: self.array.a, Read.B: self.array.b, Read.VECTOR: self.vec_read.data, Read.MAXIMUM: self.lane.maximum,
+            Read.A: self.array.a, Read.B: self.array.b, Read.VECTOR: self.vec_read.data,
+            Read.MAXIMUM: self.lane.maximum,
             Read.SHIFTED: self.lane.whole, Read.SEED: self.lane.seed, Read.SATURATED: self.lane.saturated,
         }
         with m.Switch(processor.port[:4]):

@@ -1,4 +1,4 @@
-"""The post-processing lane: an accumulator every four cycles becomes a mantissa and, in a gradient, an updated weight."""
+"""The post-processing lane: every four cycles an accumulator becomes a mantissa, in a gradient also a weight."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
