@@ -146,6 +146,8 @@ def flow_of(board: Board) -> type[_Flow]:
 class _Flow:
     """One build in ``work``, a folder next to its outputs."""
 
+    AREA_FILES: tuple[str, ...] = ("cells.csv.gz", "area.json", "area.md", "area.png")  # what area() leaves in ``work``
+
     def __init__(self, board: Board, core: Any, work: Path, out: Path, progress: Progress) -> None:
         self.board, self.core, self.work, self.out, self.progress = board, core, work, out, progress
         self.platform = board.platform()
@@ -268,7 +270,7 @@ class _Flow:
         self.area(report)
         (self.work / "report.txt").write_text(table(report))
         (self.work / "report.json").write_text(to_json(report))
-        kept = ("cells.csv.gz", "area.json", "area.md", "area.png", "report.txt", "report.json")
+        kept = (*self.AREA_FILES, "report.txt", "report.json")
         for made, name in (("top.bit", f"{self.board.name}.bit"), *zip(kept, kept, strict=True)):
             os.replace(self.work / made, self.out / name)
         cells = ", ".join(f"{getattr(report, name)} {name.upper()}" for name in CELLS)

@@ -292,8 +292,11 @@ def estimate(config: str | None, dataset: str, batch: int | None, scale: str, cl
         raise click.BadParameter(f"--clock-mhz: wanted a frequency, got {clock_mhz}")
     options = Options(**network | {"model": network["model"] or MODELS[0]})
     defaults = hyper_of(dataset, options.model)
-    plan = compile_network(network_of(dataset, SHAPES[dataset], CLASSES, options),
-                           get_config(config or config_of(dataset, options.model)),
+    machine = get_config(config or config_of(dataset, options.model))
+    if machine.dense:
+        raise click.BadParameter(f"--config: wanted a machine with a model of its cycles, got {machine.name}, a small "
+                                 "one; docs/small.md says what was measured")
+    plan = compile_network(network_of(dataset, SHAPES[dataset], CLASSES, options), machine,
                            batch=defaults["batch"] if batch is None else batch, lr_shift=defaults["lr_shift"],
                            scale=scale)
     found = estimates.estimate(plan, first_step=first_step)

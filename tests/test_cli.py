@@ -163,6 +163,7 @@ def test_models(tmp_path: Path) -> None:
     for more in ({}, {"channels": (4, 4, 8)}):
         net = network_of("digits", (8, 8, 1), 10, Options(model="fixup_resnet", shortcut="conv", **more))
         assert {b.shortcut for b in net.layers if isinstance(b, Block)} == {"identity", "conv"}
+    refused(shiftgrad("estimate", "--config", "up5k_4x4"), 2, "wanted a machine with a model of its cycles")
     refused(shiftgrad("train", "--device", "verilator", "--config", "golden_16x16", "--quiet"), 2,
             "golden_16x16 runs on the golden machine only")
 

@@ -6,6 +6,7 @@ import pytest
 from hw.boards import get_board
 from hw.boards.ice40 import Ice40Board
 from hw.boards.ice40_pll import pad_pll_settings
+from shiftgrad.bitstream import Report, flow_of, read
 from shiftgrad.compiler import compile_network
 from shiftgrad.datasets import load
 from shiftgrad.device import GoldenDevice
@@ -34,6 +35,19 @@ def test_it_wants_a_dense_configuration():
     with pytest.raises(ValueError, match="wrong: wanted a dense configuration, got sim_4x4"):
         Ice40Board(name="wrong", config="sim_4x4", platform=BOARD.platform, oscillator="clk12",
                    oscillator_hz=12_000_000, clock_hz=30_000_000)
+
+
+def test_what_a_build_leaves(tmp_path):
+    work, out = tmp_path / "work", tmp_path / "out"
+    work.mkdir()
+    out.mkdir()
+    (work / "top.bit").write_bytes(b"bits")
+    report = Report(board="icebreaker", config="up5k_4x4", design="SmallCore", device="iCE40UP5K-SG48", clock_mhz=30.0,
+                    fmax_mhz=31.0, met=True, seed=2, lut=4900, ff=2500, dsp=8, bram=28, seeds={2: 31.0}, tools={},
+                    available={"lut": 5280, "dsp": 8, "bram": 30})
+    flow_of(BOARD)(BOARD, None, work, out, lambda line: None).publish(report)
+    assert sorted(path.name for path in out.iterdir()) == ["icebreaker.bit", "report.json", "report.txt"]
+    assert read(out / "report.json").fmax_mhz == report.fmax_mhz
 
 
 def test_steps_of_digits_at_the_pins():
