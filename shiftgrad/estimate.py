@@ -12,10 +12,10 @@ from shiftgrad.plan import Plan
 
 __all__ = ["Cost", "Estimate", "Resources", "estimate", "resources"]
 
-# --- resource model: sums fitted to the routed 8 x 8 board, host link included; its split is a guess ---
+# --- resource model: the routed 8 x 8 board, host link included; PEs by its table of areas, lanes by a 4 x 4 beside it ---
 BLOCK_BYTES = 2048
-LUT = (9500, 2430, 75)  # machine, each lane, each PE
-FF = (6000, 1520, 120)
+LUT = (11150, 2069, 99)  # machine, each lane, each PE
+FF = (4953, 2255, 98)
 OTHER_DSP = 6  # loss unit, operand checks and loops; the vector unit has one a lane, or none with lut_products
 
 
