@@ -12,7 +12,7 @@ from shiftgrad.plan import Plan
 
 __all__ = ["Cost", "Estimate", "Resources", "estimate", "resources"]
 
-# --- resource model: the routed 8 x 8 board, host link included; PEs by its table of areas, lanes by a 4 x 4 beside it ---
+# --- resource model: the routed 8 x 8 board with its link; a PE by its table of areas, a lane by a 4 x 4 beside it ---
 BLOCK_BYTES = 2048
 LUT = (11150, 2069, 99)  # machine, each lane, each PE
 FF = (4953, 2255, 98)
