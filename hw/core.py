@@ -201,7 +201,7 @@ class Core(wiring.Component):
         self._lanes(m, on_vector, total)
 
     def _lanes(self, m: Module, on_vector: Signal, total: Signal) -> None:
-        """Which memories a lane's data come from; told from lane to lane: they are far apart, and it is there in time."""
+        """Which memories a lane's data come from; told from lane to lane, for they are far apart."""
         post, vector, operation = self.post, self.vector, self.of_post
         chosen = Cat(on_vector, self.gradient, total, operation.bwd, operation.grad, self.forward | operation.maxb,
                      operation.add | operation["sum"])
