@@ -127,7 +127,7 @@ class Lane(wiring.Component):
     q : Out(signed(8))           mantissa, in [-127, 127], after Q_LATENCY cycles
     w_new : Out(signed(16))      weight - step, after W_LATENCY cycles; +-127, or +-32767 when wide
     largest_in : In(32)          what the lane before says of its rows
-    largest : Out(32)            the larger of that LARGEST_DELAY cycles ago, and of a row's abs(v), LARGEST_LATENCY after it
+    largest : Out(32)            the larger of that, LARGEST_DELAY cycles later, and abs(v), LARGEST_LATENCY after a row
     clips_in, clips : In/Out     with ``q`` and a cycle later: how many mantissas were saturated; none in a range pass
     seed_load, seed_data : In    generator's new state (0 is stored as 1)
     seed_state : Out(32)         generator's state; two steps for each row of a gradient's write pass, whatever ``keep``
@@ -227,7 +227,8 @@ class Lane(wiring.Component):
         folded = register(m, Mux(valid, v ^ v[-1].replicate(32), 0), "folded")
         row = register(m, (folded + register(m, valid & v[-1], "sign"))[:32], "magnitude")
         larger = register(m, row > other, "larger")
-        return register(m, Mux(larger, register(m, row, "own"), register(m, other, "other")), "largest_of_both")
+        own, other = register(m, row, "own"), register(m, other, "other")
+        return register(m, Mux(larger, own, other), "largest_of_both")
 
     def update(self, m: Module, step: Value, wide: Value, keep: Value) -> None:
         """Subtract and saturate; ``keep`` comes with the difference's saturated value."""

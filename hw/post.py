@@ -30,9 +30,9 @@ class PostProcessor(wiring.Component):
     acc, aux, old : In                 lane data, as the array (or vector unit) and the skewed memories give them
     gate : In(T)                       with ``aux``, a bit a lane: with control's ``mask``, results are 0 without it
     q, w_new : Out                     lane data for the write roots
-    largest : Out(32)                  every row's abs(v) or a larger one's; that of lane n LARGEST_DELAY cycles after its
-                                       token, and Lane.LARGEST_DELAY for each lane from n to the last, n cycles later
-    clips : Out                        how many mantissas were saturated, before that
+    largest : Out(32)                  every row's abs(v), or a larger one; lane 0's come last, LARGEST_DELAY cycles
+                                       after its token and Lane.LARGEST_DELAY for each further lane
+    clips : Out                        how many mantissas were saturated; each counts once, not after its magnitude
     seed_load, seed_data, seed_state   generators: load lane n's when bit n is set; their states
     """
 
@@ -128,5 +128,6 @@ class PostProcessor(wiring.Component):
             control, largest, clips = register(m, control, f"control{n + 1}"), lane.largest, lane.clips
         m.d.comb += [self.largest.eq(largest), self.clips.eq(clips)]
         if platform is None:  # simulation and formal
-            m.d.sync += Assert(~self.token | ((self.lanes != 0) & (self.lanes <= self.size)), "post: no or too many lanes")
+            some = (self.lanes != 0) & (self.lanes <= self.size)
+            m.d.sync += Assert(~self.token | some, "post: no or too many lanes")
         return m

@@ -23,7 +23,7 @@ class RangeUnit(wiring.Component):
     clear : In(1)               forget all; not while magnitudes are under way
     largest : In(32)            magnitudes, as the last lane hands them on
     clips : In                  how many mantissas were saturated, likewise
-    start : In(1)               the last of them come within ``late`` cycles
+    start : In(1)               the last of them come within ``late(lanes)`` cycles
     done : Out(1)               for a cycle, ``latency`` after ``start``; ``log2`` and ``amax_zero`` are here until the
                                 next ``done``, ``saturated`` until ``clear``
     amax_zero : Out(1)          all magnitudes were 0
@@ -46,15 +46,15 @@ class RangeUnit(wiring.Component):
             "saturated": Out(32),
         })
 
-    @property
-    def late(self) -> int:
-        """Cycles that magnitudes may come after ``start``: T - 4, or before it."""
-        return self.lanes - 4
+    @staticmethod
+    def late(lanes: int) -> int:
+        """Cycles that magnitudes may come after ``start``: T - 4; when negative, before it."""
+        return lanes - 4
 
     @property
     def latency(self) -> int:
         """Cycles from ``start`` to ``done``: T + 7."""
-        return self.late + self.SETTLE + 6
+        return self.late(self.lanes) + self.SETTLE + 6
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -136,7 +136,7 @@ class Sequencer(wiring.Component):
     def flush(self) -> int:
         """Cycles from the drain's last token, a cycle late here, to the start of the range unit."""
         last = PostProcessor.LARGEST_DELAY + (self.config.size - 1) * Lane.LARGEST_DELAY  # magnitude of lane 0
-        return last - RangeUnit(lanes=self.config.size).late
+        return last - RangeUnit.late(self.config.size)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

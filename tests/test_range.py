@@ -20,11 +20,11 @@ def ceil_sqrt2(k):
 
 async def scan(ctx, dut, rng, largest):
     """Clear, magnitudes up to ``late`` cycles after ``start``; ``done`` at the latency promised, and results hold."""
-    count = rng.randint(max(1, dut.late + 1), 3 * dut.lanes)
+    count = rng.randint(max(1, dut.late(dut.lanes) + 1), 3 * dut.lanes)
     magnitudes = [rng.choice([0, rng.randint(0, largest)]) for _ in range(count)]
     magnitudes[rng.choice([0, count - 1, rng.randrange(count)])] = largest
     clips = [rng.randint(0, dut.lanes) for _ in magnitudes]
-    start = count - 1 - dut.late
+    start = count - 1 - dut.late(dut.lanes)
     held = ctx.get(dut.log2), ctx.get(dut.amax_zero)
     ctx.set(dut.clear, 1)
     await ctx.tick()

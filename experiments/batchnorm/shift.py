@@ -30,7 +30,7 @@ class ShiftScaling(Component):
     log2, zero : Out         rounded logarithm of the largest magnitude; there was none but 0
     """
 
-    RANGE_DELAY = Lane.LARGEST_LATENCY - LaneValue.LATENCY - RangeUnit(lanes=1).late
+    RANGE_DELAY = Lane.LARGEST_LATENCY - LaneValue.LATENCY - RangeUnit.late(1)
 
     def __init__(self) -> None:
         scale: Any = Scale
