@@ -52,6 +52,7 @@ def speedup(sizes: Sequence[int], cycles: Sequence[int]) -> str:
                     label="in proportion to T x T")
         axes.set(xlabel="T", ylabel="cycles a step")
         axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.set_yticks(cycles, [f"{count:,}" for count in cycles])
         axes.minorticks_off()
         axes.legend(loc="upper right")
     return svg[0]
