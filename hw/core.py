@@ -190,11 +190,11 @@ class Core(wiring.Component):
             post.aux_base.eq(c.base), post.aux_by_tile.eq(operation.fwd),
             post.scalar_bias.eq(sequencer.scalar_bias), post.scalar.eq(sequencer.scalar),
             post.dst_base.eq(dst.base), post.q_base.eq(Mux(self.gradient, c.base, dst.base)),
-            post.clear.eq(sequencer.clear),
+            self.range.clear.eq(sequencer.clear),
             post.seed_load.eq(self.host.seed_load),
             *(post.seed_data[n].eq(self.host.m_word[n].data) for n in range(self.config.size)),
             self.range.start.eq(sequencer.range_start),
-            self.range.amax.eq(post.amax), self.range.saturated_lanes.eq(post.saturated),
+            self.range.largest.eq(post.largest), self.range.clips.eq(post.clips),
             sequencer.range_done.eq(self.range.done), sequencer.range_zero.eq(self.range.amax_zero),
             sequencer.range_log2.eq(self.range.log2), sequencer.range_saturated.eq(self.range.saturated),
         ]

@@ -1,6 +1,6 @@
 """The post-processor: one lane a column, and the addresses that go with its rows."""
 
-from amaranth.hdl import Assert, Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Assert, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -31,8 +31,9 @@ class PostProcessor(wiring.Component):
     acc, aux, old : In                 lane data, as the array (or vector unit) and the skewed memories give them
     gate : In(T)                       with ``aux``, a bit a lane: with control's ``mask``, results are 0 without it
     q, w_new : Out                     lane data for the write roots
-    clear : In(1)                      ``amax`` and ``saturated`` start anew, those of lane n n cycles later
-    amax, saturated : Out              of each lane
+    largest : Out(32)                  every row's abs(v), or a larger one; lane 0's come last, LARGEST_DELAY cycles
+                                       after its token and Lane.LARGEST_DELAY for each further lane
+    clips : Out                        how many mantissas were saturated; each counts once, not after its magnitude
     seed_load, seed_data, seed_state   generators: load lane n's when bit n is set; their states
     """
 
@@ -40,7 +41,7 @@ class PostProcessor(wiring.Component):
     Q_DELAY = ACC_DELAY + 1 + Lane.Q_LATENCY - WRITE_DELAY
     W_DELAY = ACC_DELAY + 1 + Lane.W_LATENCY - WRITE_DELAY
     OLD_DELAY = ACC_DELAY + Lane.W_DELAY - READ_LATENCY
-    AMAX_DELAY = ACC_DELAY + 1 + Lane.AMAX_LATENCY
+    LARGEST_DELAY = ACC_DELAY + 1 + Lane.LARGEST_LATENCY
 
     def __init__(self, *, size: int) -> None:
         self.size = size
@@ -74,9 +75,8 @@ class PostProcessor(wiring.Component):
             "old": In(lanes(signed(16))),
             "q": Out(lanes(signed(8))),
             "w_new": Out(lanes(signed(16))),
-            "clear": In(1),
-            "amax": Out(lanes(unsigned(32))),
-            "saturated": Out(lanes(unsigned(20))),
+            "largest": Out(32),
+            "clips": Out(unsigned(size.bit_length())),
             "seed_load": In(size),
             "seed_data": In(lanes(unsigned(32))),
             "seed_state": Out(lanes(unsigned(32))),
@@ -107,7 +107,7 @@ class PostProcessor(wiring.Component):
         with m.If(self.aux_by_tile):
             m.d.sync += self.aux_addr.eq(self.aux_base + register(m, self.tile, "tile1"))
 
-        control, clear = self.control, self.clear
+        control, largest, clips = self.control, Const(0, 32), Const(0, 1)
         for n in range(self.size):
             lane = m.submodules[f"lane{n}"] = Lane(index=n)
             m.d.comb += [
@@ -118,20 +118,17 @@ class PostProcessor(wiring.Component):
                 lane.op2.eq(Mux(self.scalar_bias, self.scalar, register(m, self.aux[n], f"aux{n}"))),
                 lane.gate.eq(register(m, self.gate[n], f"gate{n}")),
                 lane.w.eq(register(m, self.old[n], f"old{n}")),
-                lane.clear.eq(clear),
+                lane.largest_in.eq(largest), lane.clips_in.eq(clips),
                 lane.seed_load.eq(self.seed_load[n]),
                 lane.seed_data.eq(self.seed_data[n]),
                 self.q[n].eq(lane.q),
                 self.w_new[n].eq(lane.w_new),
-                self.amax[n].eq(lane.amax),
-                self.saturated[n].eq(lane.saturated),
                 self.seed_state[n].eq(lane.seed_state),
             ]
             # registers of different lanes must never be equal: synthesis would share them, and tie the lanes together
-            control, clear = register(m, control, f"control{n + 1}"), register(m, clear, f"clear{n + 1}")
+            control, largest, clips = register(m, control, f"control{n + 1}"), lane.largest, lane.clips
+        m.d.comb += [self.largest.eq(largest), self.clips.eq(clips)]
         if platform is None:  # simulation and formal
-            m.d.sync += [
-                Assert(~self.clear | ~Cat(valid).any(), "post: maxima cleared with rows under way"),
-                Assert(~self.token | ((self.lanes != 0) & (self.lanes <= self.size)), "post: no or too many lanes"),
-            ]
+            some = (self.lanes != 0) & (self.lanes <= self.size)
+            m.d.sync += Assert(~self.token | some, "post: no or too many lanes")
         return m

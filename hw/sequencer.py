@@ -11,9 +11,11 @@ from amaranth.lib.wiring import In, Out
 from hw.decoder import Decoder, Instruction
 from hw.exponents import ExponentUnit, clamp
 from hw.geometry import Geometry, Loops
+from hw.lane import Lane
 from hw.memory import READ_LATENCY
 from hw.operand import Operand, OperandCheck
 from hw.post import PostProcessor
+from hw.range import RangeUnit
 from hw.scalar import ScalarUnit
 from hw.scale import register
 from hw.table import Descriptor, Scale
@@ -133,8 +135,9 @@ class Sequencer(wiring.Component):
 
     @property
     def flush(self) -> int:
-        """Cycles from the drain's last token, a cycle late here, to all maxima being final."""
-        return PostProcessor.AMAX_DELAY + self.config.size - 1
+        """Cycles from the drain's last token, a cycle late here, to the start of the range unit."""
+        last = PostProcessor.LARGEST_DELAY + (self.config.size - 1) * Lane.LARGEST_DELAY  # magnitude of lane 0
+        return last - RangeUnit.late(self.config.size)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -32,6 +32,11 @@ SYNTHESIS = ("read_rtlil top.il; setparam -set COLLISION_X_MASK 1'1 */t:$memrd_v
 PYOSYS = ("import sys; from pyosys import libyosys as y; d = y.Design(); "
           "[y.run_pass(p.strip(), d) for p in sys.argv[1].split(';')]")  # runs a script's passes
 
+# placing and routing: with the static placer the middle of a full device is too dense, and the router's own weights
+# make it give way ever further there, until nothing fits
+ROOMY = ("--placer", "static", "--router", "router2")
+CROWDED = ("--placer", "heap", "--router", "router2", "--router2-alt-weights")
+
 Progress = Callable[[str], None]
 CELLS = {"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "dsp": "MULT18X18D", "bram": "DP16KD"}
 
@@ -289,7 +294,7 @@ class _Flow:
             "--package", platform._nextpnr_package_options[platform.package].upper(), "--speed", str(platform.speed),
             "--json", "top.json", "--lpf", "top.lpf", "--textcfg", f"{seed}.config", "--report", f"{seed}.json",
             "--write", f"{seed}.placed.json",
-            "--seed", str(seed), "--timing-allow-fail", "--placer", "static", "--router", "router2",
+            "--seed", str(seed), "--timing-allow-fail", *(CROWDED if self.board.crowded else ROOMY),
         ])
 
     def area(self, report: Report) -> None:

@@ -18,6 +18,7 @@ from shiftgrad import bitstream
 from shiftgrad.bitstream import BitstreamError, build, read, table, to_json
 from shiftgrad.config import get_config
 from shiftgrad.estimate import resources
+from shiftgrad.route_progress import PATIENCE
 
 BOARD = replace(get_board("ulx3s_85f"), clock_hz=50_000_000)
 
@@ -197,6 +198,7 @@ def test_a_router_that_gets_nowhere_is_stopped(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     lines = "".join(f"Info:     iter={i} wires=9 overused=700 overuse=900 archfail=NA\n" for i in range(1, 200))
     (tmp_path / "lines").write_text(lines)
-    with pytest.raises(BitstreamError, match=r"route-1 stopped: 700 wires used twice at best after 31 iterations"):
+    stopped = f"route-1 stopped: 700 wires used twice at best after {PATIENCE + 1} iterations"
+    with pytest.raises(BitstreamError, match=stopped):
         flow.run_process("route-1", [sys.executable, "-c", "import time; print(open('lines').read(), flush=True); "
                                                            "time.sleep(600)"])
