@@ -1,6 +1,6 @@
 """The whole machine behind a host bus."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Assert, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -38,7 +38,7 @@ class Core(wiring.Component):
         self.config = config
         super().__init__({"bus": In(HostBus()), "busy": Out(1), "status": Out(Status), "retired": Out(32)})
 
-    def elaborate(self, _platform: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         config, size = self.config, self.config.size
         m.submodules.host = self.host = HostInterface(config=config)
@@ -86,7 +86,7 @@ class Core(wiring.Component):
         self._vector(m)
         self._post(m)
         self._loss(m)
-        self._roots(m)
+        self._roots(m, platform)
         return m
 
     def _aborts(self, m: Module) -> None:
@@ -235,8 +235,12 @@ class Core(wiring.Component):
         """The lanes memory ``name`` has read."""
         return self.memories[name].r_data
 
-    def _roots(self, m: Module) -> None:
-        """Who reads and writes which memory in which operation; the host when the machine is idle."""
+    def _roots(self, m: Module, platform: object) -> None:
+        """Who reads and writes which memory in which operation; the host reads when the machine is idle.
+
+        A host write happens in the cycle after its grant, one in which the machine writes nothing there. Those of the
+        machine come when they come.
+        """
         host, sequencer, post, loss, vector = self.host, self.sequencer, self.post, self.loss, self.vector
         operation = self.of_roots
         feed_a = (self.issuer.read & ~self.ones, self.issuer.a_addr)
@@ -264,20 +268,28 @@ class Core(wiring.Component):
             "mom": [(self.gradient, *q)],
             "vec": [(self.ones | operation["sum"], *w)],
         }
-        idle = Signal(init=1)  # all choices come a cycle late, in registers; there is time
-        m.d.sync += idle.eq(~sequencer.busy)
+        soon = {"act": post.q_soon, "vec": post.w_soon}  # where the host may write while the machine is busy
+        granted = Signal(len(MEMORIES))
+        m.d.comb += host.m_granted.eq(granted.any())
         for i, name in enumerate(MEMORIES):
             memory = self.memories[name]
-            m.d.comb += [memory.h_word.eq(host.m_word), memory.h_en.eq(idle)]
+            m.d.comb += memory.h_word.eq(host.m_word)
             m.d.comb += getattr(host.m_data, name).eq(memory.r_data.as_value())
-            reads = [(~sequencer.busy, host.m_en[i] & ~host.m_write[i], host.m_addr)]
+            reads = [(~sequencer.busy, host.m_read[i], host.m_addr)]
             reads += [(sequencer.busy & chosen & (name != "vec" or chosen is sequencer.s_next or ~sequencer.s_next),
                        enable, address) for chosen, enable, address in readers[name]]
-            writes = [(~sequencer.busy, host.m_write[i], host.m_addr)]
-            writes += [(sequencer.busy & chosen, enable, address) for chosen, enable, address, _ in writers[name]]
+            machine = [(sequencer.busy & chosen, enable, address) for chosen, enable, address, _ in writers[name]]
+            m.d.comb += granted[i].eq(host.m_write[i] & ~(machine[0][0] & soon.get(name, 0)))
+            m.d.sync += memory.h_en.eq(granted[i])
+            writes = [(granted[i], Const(1), host.m_addr)]
+            writes += [(chosen & ~granted[i], enable, address) for chosen, enable, address in machine]
             for what, roots in (("r", reads), ("w", writes)):
                 enable, address = self._one(m, roots, f"{name}_{what}")
                 m.d.comb += [getattr(memory, f"{what}_en").eq(enable), getattr(memory, f"{what}_addr").eq(address)]
+            if platform is None:  # simulation and formal
+                for n, (chosen, enable, _) in enumerate(machine):
+                    displaced = memory.h_en & register(m, chosen, f"{name}_due{n}") & enable
+                    m.d.sync += Assert(~displaced, f"core: a host write to {name} displaces one of the machine")
         lossy = operation.loss
         for n in range(self.config.size):
             lossy = register(m, lossy, f"lossy{n}")
@@ -289,7 +301,7 @@ class Core(wiring.Component):
         """Enable and address of the root that is chosen; ``roots`` lists chosen in the next cycle, enable, address."""
         enable, address = Const(0), Const(0, WORD_BITS)
         for number, (chosen, root_enable, root_address) in enumerate(roots):
-            now = Signal(name=f"{name}_chosen{number}", init=number == 0)
+            now = Signal(name=f"{name}_chosen{number}")
             m.d.sync += now.eq(chosen)
             enable = enable | (now & root_enable)
             address = address | (root_address & now.replicate(WORD_BITS))

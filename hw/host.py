@@ -10,7 +10,7 @@ from hw.decoder import Instruction
 from hw.memory import READ_LATENCY, WRITE_DELAY, HostWord
 from hw.scale import register
 from shiftgrad.config import MEMORIES, WORD_BITS, Config
-from shiftgrad.isa import COUNTERS, LFSR_BASE, MAGIC, REGISTERS, Region, Status
+from shiftgrad.isa import COUNTERS, LFSR_BASE, LOADABLE, LOADS_WHILE_BUSY, MAGIC, REGISTERS, Region, Status
 
 __all__ = ["HostInterface"]
 
@@ -18,9 +18,10 @@ __all__ = ["HostInterface"]
 class HostInterface(wiring.Component):
     """Target of the host bus.
 
-    Registers answer at any time. Program, table, memories and generators answer ``error`` while the machine is busy, as
-    do addresses that do not exist or are no multiple of 4, writes of a part (of a lane in a memory, of a word
-    elsewhere), and the wrong direction for a register. Writes take four cycles, register reads six, window reads
+    Registers answer at any time, and so do writes to the memories of ``LOADABLE``. All else in program, table, memories
+    and generators answers ``error`` while the machine is busy, as do addresses that do not exist or are no multiple of
+    4, writes of a part (of a lane in a memory, of a word elsewhere), and the wrong direction for a register. Writes
+    take four cycles, those to a memory five and while the machine writes there itself, register reads six, window reads
     T + READ_LATENCY + 6, and so do those of generators.
 
     Members
@@ -32,8 +33,10 @@ class HostInterface(wiring.Component):
     seed_load : Out(T)                lane n's generator takes the data of ``m_word[n]``
     p_addr, p_data : In/Out           program memory for the sequencer
     t_id, t_word, t_write, t_data, t_r_data   tensor table window
-    m_en, m_write : Out               window access to a memory, one bit each in the order of MEMORIES
-    m_addr : Out(16)                  its word
+    m_read : Out                      window read of a memory, one bit each in the order of MEMORIES
+    m_write : Out                     a window write waits, until ``m_granted``: it happens in the cycle after that
+    m_granted : In(1)
+    m_addr : Out(17)                  word of either
     m_word : Out                      write data at each lane
     m_data : In                       read data of each memory, lanes concatenated
     """
@@ -66,8 +69,9 @@ class HostInterface(wiring.Component):
             "t_write": Out(1),
             "t_data": Out(32),
             "t_r_data": In(32),
-            "m_en": Out(len(MEMORIES)),
+            "m_read": Out(len(MEMORIES)),
             "m_write": Out(len(MEMORIES)),
+            "m_granted": In(1),
             "m_addr": Out(WORD_BITS),
             "m_word": Out(data.ArrayLayout(HostWord, config.size)),
             "m_data": In(data.StructLayout({name: unsigned(width) for name, width in self.widths.items()})),
@@ -77,7 +81,7 @@ class HostInterface(wiring.Component):
         m = Module()
         config, bus = self.config, self.bus
         addr, w_data, strobe, write = Signal(24), Signal(32), Signal(4), Signal()
-        legal, window = Signal(), Signal()
+        legal, window, at_any_time = Signal(), Signal(), Signal()
         register_data = Signal(32)
         select = Signal(4)
         wait = Signal(range(64))
@@ -100,11 +104,8 @@ class HostInterface(wiring.Component):
             self.t_data.eq(w_data),
         ]
         # what leaves for far away does so a cycle late; the bus holds address and data as long
-        window_word, window_en, put = Signal(WORD_BITS), Signal(len(MEMORIES)), Signal()
-        m.d.sync += [
-            self.m_addr.eq(window_word), self.m_en.eq(window_en),
-            self.m_write.eq(window_en & write.replicate(len(MEMORIES))), put.eq(go & write),
-        ]
+        window_word, window_read, put = Signal(WORD_BITS), Signal(len(MEMORIES)), Signal()
+        m.d.sync += [self.m_addr.eq(window_word), self.m_read.eq(window_read), put.eq(go & write)]
         whole = strobe == 0xF  # program, table and registers take whole words only
 
         lanes_whole = ~write | ((strobe[0] == strobe[1]) & (strobe[2] == strobe[3]))
@@ -131,8 +132,9 @@ class HostInterface(wiring.Component):
                     m.d.comb += [
                         window.eq(1),
                         legal.eq((word < config.words(memory)) & (lanes_whole if memory == "vec" else 1)),
+                        at_any_time.eq(write if memory in LOADABLE else 0),
                         window_word.eq(word),
-                        window_en[i].eq(go),
+                        window_read[i].eq(go & ~write),
                         select.eq(addr[2:shift]),
                     ]
 
@@ -143,7 +145,7 @@ class HostInterface(wiring.Component):
         self._read_mux(m, region, addr, lanes, self._lane_word(m, region, addr, select), p_data, register_data,
                        read_data)
         allowed = Signal()
-        m.d.sync += allowed.eq(legal & (addr[:2] == 0) & ~(window & self.busy))
+        m.d.sync += allowed.eq(legal & (addr[:2] == 0) & ~(window & self.busy & ~at_any_time))
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(bus.valid & ~bus.ready):
@@ -154,6 +156,10 @@ class HostInterface(wiring.Component):
                 m.next = "IDLE"
                 with m.If(~allowed):
                     m.d.sync += [bus.ready.eq(1), bus.error.eq(1)]
+                with m.Elif(write & (region >= Region.ACT)):
+                    m.d.sync += [self.m_write[i].eq(region == Region[memory.upper()])
+                                 for i, memory in enumerate(MEMORIES)]
+                    m.next = "OFFER"
                 with m.Elif(write):
                     m.d.comb += go.eq(1)
                     m.d.sync += bus.ready.eq(1)
@@ -161,6 +167,10 @@ class HostInterface(wiring.Component):
                     m.d.comb += go.eq(1)
                     m.d.sync += wait.eq(Mux(lanes, READ_LATENCY + config.size + 2, 5))
                     m.next = "READ"
+            with m.State("OFFER"):
+                with m.If(self.m_granted):
+                    m.d.sync += [self.m_write.eq(0), bus.ready.eq(1)]
+                    m.next = "IDLE"
             with m.State("READ"):
                 m.d.sync += wait.eq(wait - 1)
                 with m.If(wait == 0):
@@ -186,7 +196,7 @@ class HostInterface(wiring.Component):
                    legal: Signal, read: Signal) -> None:
         """``put``: a legal write happened a cycle ago."""
         size = self.config.size
-        config_word = size | ((self.config.tensors - 1).bit_length() << 8)
+        config_word = size | ((self.config.tensors - 1).bit_length() << 8) | LOADS_WHILE_BUSY
         values = {
             "MAGIC": MAGIC, "CONFIG": config_word, "STATUS": Cat(self.busy, Const(0, 7), self.status),
             "PC": self.pc, "START_PC": self.start_pc, "LR_SHIFT": self.lr_shift, "RETIRED": self.retired,

@@ -25,9 +25,11 @@ class PostProcessor(wiring.Component):
     aux_base, aux_by_tile : In         what is read with a row (bias, mask, momentum): at base + offset, or base + tile
     scalar_bias, scalar : In           static; with the first, the second operand of every lane is ``scalar``
     dst_base, q_base : In              old and new weights; requantised mantissas
-    aux_en, aux_addr : Out             its read root: in cycle x + 2, when control has ``add`` or ``mask``
+    aux_en, aux_addr : Out             its read root: in cycle x + 2, when control has ``add`` or ``mask`` and the
+                                       operand is not ``scalar``
     old_en, old_addr : Out             read root of the old weights
     q_en, q_addr, w_en, w_addr : Out   write roots of ``q`` and ``w_new``; silent in a range pass
+    q_soon, w_soon : Out(1)            without it, ``q_en`` or ``w_en`` is 0 in the next cycle
     acc, aux, old : In                 lane data, as the array (or vector unit) and the skewed memories give them
     gate : In(T)                       with ``aux``, a bit a lane: with control's ``mask``, results are 0 without it
     q, w_new : Out                     lane data for the write roots
@@ -67,6 +69,8 @@ class PostProcessor(wiring.Component):
             "old_addr": Out(WORD_BITS),
             "q_en": Out(1),
             "q_addr": Out(WORD_BITS),
+            "q_soon": Out(1),
+            "w_soon": Out(1),
             "w_en": Out(1),
             "w_addr": Out(WORD_BITS),
             "acc": In(lanes(signed(32))),
@@ -93,10 +97,11 @@ class PostProcessor(wiring.Component):
 
         write = ~self.control.range_pass
         m.d.comb += [
-            self.aux_en.eq(valid[2] & (self.control.add | self.control.mask)),
+            self.aux_en.eq(valid[2] & (self.control.add | self.control.mask) & ~self.scalar_bias),
             self.old_en.eq(valid[self.OLD_DELAY] & self.control.grad),
             self.q_en.eq(valid[self.Q_DELAY] & write),
             self.w_en.eq(valid[self.W_DELAY] & write & self.control.grad),
+            self.q_soon.eq(valid[self.Q_DELAY - 1]), self.w_soon.eq(valid[self.W_DELAY - 1]),
         ]
         m.d.sync += [
             self.aux_addr.eq(self.aux_base + offset[1]),

@@ -110,6 +110,24 @@ class Simulation:
         taken = self._library.sim_write(self.handle, address, data.ctypes.data, len(data), strobe)
         self._check("write", address, len(data), taken)
 
+    def load(self, address: int, words: ArrayLike, gaps: ArrayLike = 0, grace: int = 0) -> int:
+        """Write 32-bit ``words`` while a program runs, until one of its instructions has retired; words taken.
+
+        Parameters
+        ----------
+        gaps : cycles of rest before each word
+        grace : cycles after that instruction in which further words may begin
+        """
+        data = np.ascontiguousarray(np.atleast_1d(np.asarray(words)).astype(np.uint32))
+        rests = np.ascontiguousarray(np.broadcast_to(np.asarray(gaps, np.uint32), data.shape))
+        taken = ctypes.c_int64()
+        result = self._library.sim_load(self.handle, address, data.ctypes.data, rests.ctypes.data, len(data), grace,
+                                        ctypes.byref(taken))
+        if result in (-1, 2):
+            self._check("write", address, len(data), taken.value if result == 2 else -1)
+        self.check_assertions()
+        return taken.value
+
     def read(self, address: int, count: int = 1) -> NDArray[np.uint32]:
         """``count`` words from byte ``address`` up; ``AccessError`` at the first one refused."""
         data = np.zeros(count, np.uint32)
@@ -228,6 +246,7 @@ def _load(path: Path) -> Any:
         _declare(library, f"sim_{name}", result, arguments)
     if hasattr(library, "sim_write"):  # behind AXI4-Lite
         _declare(library, "sim_write", i64, [handle, u32, pointer, i64, u32])
+        _declare(library, "sim_load", i64, [handle, u32, pointer, pointer, i64, u64, pointer])
         _declare(library, "sim_read", i64, [handle, u32, pointer, i64])
     else:
         _declare(library, "uart_create", handle, [handle, u32])
