@@ -163,7 +163,8 @@ def main() -> None:
 @click.option("--shift", type=int, metavar="N",
               help="Move training images by up to N pixels in both directions, drawn anew each step.  [default: 0]")
 @click.option("--device", default="golden", metavar="DEVICE", show_default=True,
-              help="golden (NumPy), verilator (the RTL) or serial:PORT (a board).")
+              help="golden (NumPy), verilator (the RTL), board:NAME (a simulated board at its serial pins, "
+                   "every instruction compared) or serial:PORT (a board).")
 @click.option("--compare/--no-compare", default=None,
               help="Compare every instruction of verilator with the golden machine.  [default: compare]")
 @click.option("--save", type=PATH, metavar="FILE", help="Checkpoint: written after evaluations, at the end, on Ctrl-C.")
