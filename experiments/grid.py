@@ -19,7 +19,7 @@ TITLES = {"fp32_bn": "FP32, batch norm", "fp32_fixup": "FP32, Fixup", "int8": "i
 BATCHES = (1, 2, 4, 8, 32, 128)
 FIRST = (1, 32, 2, 128, 4, 8)  # order of work
 SEEDS = (0, 1, 2)
-AROUND = (-1, 0, 1)  # learning rates tried, as shifts around the middle one
+AROUND = (-2, -1, 0, 1)  # learning rates tried, as shifts around the middle one
 TUNE_SEED = 0
 
 
