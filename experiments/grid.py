@@ -140,7 +140,8 @@ def queue() -> Iterator[Job]:
     seen = set()
     short, long = STUDIES[:SHORT], STUDIES[SHORT:]
     order = [(short[0], s) for s in SEEDS] + [(study, s) for s in SEEDS for study in short[1:]]
-    for study, seed in order + [(study, s) for study in long for s in study.seeds]:
+    order += [(study, s) for study in long for s in study.seeds]
+    for study, seed in order:
         for job in jobs(study, (seed,)):
             if job.key not in seen:
                 seen.add(job.key)
