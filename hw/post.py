@@ -26,7 +26,7 @@ class PostProcessor(wiring.Component):
     scalar_bias, scalar : In           static; with the first, the second operand of every lane is ``scalar``
     dst_base, q_base : In              old and new weights; requantised mantissas
     aux_en, aux_addr : Out             its read root: in cycle x + 2, when control has ``add`` or ``mask`` and the
-        operand is not ``scalar``
+                                       operand is not ``scalar``
     old_en, old_addr : Out             read root of the old weights
     q_en, q_addr, w_en, w_addr : Out   write roots of ``q`` and ``w_new``; silent in a range pass
     q_soon, w_soon : Out(1)            without it, ``q_en`` or ``w_en`` is 0 in the next cycle
