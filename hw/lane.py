@@ -126,9 +126,9 @@ class Lane(wiring.Component):
     w : In(signed(16))           old weight or bias, W_DELAY cycles after its row
     q : Out(signed(8))           mantissa, in [-127, 127], after Q_LATENCY cycles
     w_new : Out(signed(16))      weight - step, after W_LATENCY cycles; +-127, or +-32767 when wide
-    clear : In(1)                ``amax`` and ``saturated`` become 0
-    amax : Out(32)               largest abs(v) since ``clear``, AMAX_LATENCY after a row at the latest
-    saturated : Out(20)          mantissas saturated since ``clear``, likewise; counts none in a range pass
+    largest_in : In(32)          what the lane before says of its rows
+    largest : Out(32)            the larger of that, LARGEST_DELAY cycles later, and abs(v), LARGEST_LATENCY after a row
+    clips_in, clips : In/Out     with ``q`` and a cycle later: how many mantissas were saturated; none in a range pass
     seed_load, seed_data : In    generator's new state (0 is stored as 1)
     seed_state : Out(32)         generator's state; two steps for each row of a gradient's write pass, whatever ``keep``
 
@@ -141,7 +141,8 @@ class Lane(wiring.Component):
 
     CTL_SETUP = 2
     Q_LATENCY = LaneValue.LATENCY + SCALE_WAIT + 1 + Saturate.LATENCY
-    AMAX_LATENCY = Q_LATENCY + 1
+    LARGEST_DELAY = 2
+    LARGEST_LATENCY = LaneValue.LATENCY + 2 + LARGEST_DELAY
     STEP_LATENCY = Q_LATENCY + STEP_WAIT + 1 + Saturate.LATENCY
     W_DELAY = STEP_LATENCY - 1  # one register before the subtraction
     W_LATENCY = STEP_LATENCY + 1 + Saturate.LATENCY
@@ -158,9 +159,10 @@ class Lane(wiring.Component):
             "w": In(signed(16)),
             "q": Out(signed(8)),
             "w_new": Out(signed(16)),
-            "clear": In(1),
-            "amax": Out(32),
-            "saturated": Out(20),
+            "largest_in": In(32),
+            "largest": Out(32),
+            "clips_in": In(max(1, index.bit_length())),
+            "clips": Out((index + 1).bit_length()),
             "seed_load": In(1),
             "seed_data": In(32),
             "seed_state": Out(32),
@@ -185,7 +187,7 @@ class Lane(wiring.Component):
             value.op2.eq(self.op2),
             value.gate.eq(self.gate),
         ]
-        self.measure(m, value.v, valid[value.LATENCY])
+        m.d.comb += self.largest.eq(self.larger(m, value.v, valid[value.LATENCY], self.largest_in))
 
         # random words, drawn one cycle before the mantissa is rounded
         drawn = value.LATENCY + self.SCALE_WAIT - 1
@@ -207,10 +209,7 @@ class Lane(wiring.Component):
         ]
         if platform is None:  # simulation and formal
             m.d.comb += Assert(self.q != -128, f"lane {self.index}: mantissa -128")
-        with m.If(self.clear):
-            m.d.sync += self.saturated.eq(0)
-        with m.Elif(valid[self.Q_LATENCY] & scale.clipped & ~ctl.range_pass):
-            m.d.sync += self.saturated.eq(self.saturated + 1)
+        m.d.sync += self.clips.eq(self.clips_in + (valid[self.Q_LATENCY] & scale.clipped & ~ctl.range_pass))
 
         m.submodules.step = step = Scale(**self.STEP)
         m.d.comb += [
@@ -222,23 +221,14 @@ class Lane(wiring.Component):
         self.update(m, step.q, ctl.wide, keep[-1])
         return m
 
-    def measure(self, m: Module, v: Value, valid: Value) -> None:
-        """Largest magnitude, at most 7 stages after ``v`` and ``valid``.
-
-        Every other cycle the larger of two rows is compared, and in the next one perhaps taken.
-        """
+    @staticmethod
+    def larger(m: Module, v: Value, valid: Value, other: Value) -> Value:
+        """The magnitude of ``v``, 0 unless ``valid``, or ``other`` two cycles later when that is larger."""
         folded = register(m, Mux(valid, v ^ v[-1].replicate(32), 0), "folded")
         row = register(m, (folded + register(m, valid & v[-1], "sign"))[:32], "magnitude")
-        before = register(m, row, "before")
-        later = register(m, row > before, "later")
-        pair = register(m, Mux(later, before, register(m, before, "earlier")), "pair")
-        turn = Signal()
-        m.d.sync += turn.eq(~turn)
-        larger, candidate = register(m, pair > self.amax, "larger"), register(m, pair, "candidate")
-        with m.If(self.clear):
-            m.d.sync += self.amax.eq(0)
-        with m.Elif(turn & larger):
-            m.d.sync += self.amax.eq(candidate)
+        larger = register(m, row > other, "larger")
+        own, other = register(m, row, "own"), register(m, other, "other")
+        return register(m, Mux(larger, own, other), "largest_of_both")
 
     def update(self, m: Module, step: Value, wide: Value, keep: Value) -> None:
         """Subtract and saturate; ``keep`` comes with the difference's saturated value."""

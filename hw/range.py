@@ -1,8 +1,10 @@
 """Range of a whole tensor: the largest magnitude of all lanes, and its rounded logarithm."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
-from amaranth.lib import data, wiring
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
+from hw.scale import register
 
 __all__ = ["RangeUnit"]
 
@@ -10,7 +12,7 @@ SQRT2 = 0xB504F334  # ceil(sqrt(2) * 2^31)
 
 
 class RangeUnit(wiring.Component):
-    """Scans the lanes one a cycle, then normalises the maximum one shift a cycle.
+    """Keeps the largest magnitude that comes out of the lanes, and normalises it in five steps.
 
     Parameters
     ----------
@@ -18,64 +20,46 @@ class RangeUnit(wiring.Component):
 
     Members
     -------
-    start : In(1)               take the lanes' values and scan them. Not while a scan runs.
-    amax : In(ArrayLayout)      unsigned(32) of each lane
-    saturated_lanes : In        unsigned(20) of each lane
-    done : Out(1)               for a cycle, ``latency`` after ``start``; the results are here until the next ``start``
-    amax_zero : Out(1)          all ``amax`` are 0
-    log2 : Out(signed(7))       round_log2 of the largest amax: k + 1 when amax^2 >= 2^(2k+1), else k; 0 when it is 0
-    saturated : Out(32)         sum over the lanes
+    clear : In(1)               forget all; not while magnitudes are under way
+    largest : In(32)            magnitudes, as the last lane hands them on
+    clips : In                  how many mantissas were saturated, likewise
+    start : In(1)               the last of them come within ``late(lanes)`` cycles
+    done : Out(1)               for a cycle, ``latency`` after ``start``; ``log2`` and ``amax_zero`` are here until the
+                                next ``done``, ``saturated`` until ``clear``
+    amax_zero : Out(1)          all magnitudes were 0
+    log2 : Out(signed(7))       round_log2 of the largest: k + 1 when its square >= 2^(2k+1), else k; 0 when it is 0
+    saturated : Out(32)         sum of ``clips``
     """
+
+    SETTLE = 5  # cycles from a magnitude to the largest one, which it may be
 
     def __init__(self, *, lanes: int) -> None:
         self.lanes = lanes
         super().__init__({
+            "clear": In(1),
+            "largest": In(32),
+            "clips": In(unsigned(lanes.bit_length())),
             "start": In(1),
-            "amax": In(data.ArrayLayout(unsigned(32), lanes)),
-            "saturated_lanes": In(data.ArrayLayout(unsigned(20), lanes)),
             "done": Out(1),
             "amax_zero": Out(1),
             "log2": Out(signed(7)),
             "saturated": Out(32),
         })
 
+    @staticmethod
+    def late(lanes: int) -> int:
+        """Cycles that magnitudes may come after ``start``: T - 4; when negative, before it."""
+        return lanes - 4
+
     @property
     def latency(self) -> int:
         """Cycles from ``start`` to ``done``: T + 7."""
-        return self.lanes + 7
+        return self.late(self.lanes) + self.SETTLE + 6
 
-    def elaborate(self, _platform: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
-        index = Signal(range(self.lanes))
-        scanning = Signal()
-        chosen, count = Signal(32), Signal(20)
-        first, merge = Signal(), Signal()
-        largest = Signal(32)
-
-        with m.If(self.start | scanning):
-            m.d.sync += [index.eq(index + 1), scanning.eq(1)]
-            with m.If(index == self.lanes - 1):
-                m.d.sync += [index.eq(0), scanning.eq(0)]
-        # a shift register past the lanes: a selection among them would need all their wires in one place
-        amax, saturated = Const(0, 32), Const(0, 20)
-        for lane in range(self.lanes):
-            amax_next, saturated_next = Signal(32, name=f"amax{lane}"), Signal(20, name=f"saturated{lane}")
-            m.d.sync += [
-                amax_next.eq(Mux(self.start, self.amax[lane], amax)),
-                saturated_next.eq(Mux(self.start, self.saturated_lanes[lane], saturated)),
-            ]
-            amax, saturated = amax_next, saturated_next
-        m.d.comb += [chosen.eq(amax), count.eq(saturated)]
-        m.d.sync += [
-            first.eq(self.start),
-            merge.eq(self.start | scanning),
-        ]
-        with m.If(merge):
-            with m.If(first | (chosen > largest)):
-                m.d.sync += largest.eq(chosen)
-            m.d.sync += self.saturated.eq(Mux(first, 0, self.saturated) + count)
-
-        value, shifts = largest, Cat()
+        value, shifts = self._amax(m), Cat()
+        m.d.sync += self.saturated.eq(Mux(self.clear, 0, self.saturated + self.clips))
         for step in (16, 8, 4, 2, 1):
             shift = Signal(name=f"shift{step}")
             normal = Signal(32, name=f"normal{step}", reset_less=True)
@@ -83,14 +67,30 @@ class RangeUnit(wiring.Component):
             m.d.comb += shift.eq(value[32 - step:] == 0)
             m.d.sync += [normal.eq(Mux(shift, value << step, value)), so_far.eq(Cat(shift, shifts))]
             value, shifts = normal, so_far
-        m.d.sync += [
-            self.amax_zero.eq(~value[31]),
-            self.log2.eq(~shifts + (value >= SQRT2)),
-        ]
 
         wait = [self.start]
         for cycle in range(1, self.latency + 1):
             wait.append(Signal(name=f"wait{cycle}"))
             m.d.sync += wait[-1].eq(wait[-2])
+        with m.If(wait[-2]):
+            m.d.sync += [self.amax_zero.eq(~value[31]), self.log2.eq(~shifts + (value >= SQRT2))]
         m.d.comb += self.done.eq(wait[-1])
+        if platform is None:  # simulation and formal
+            m.d.sync += Assert(~self.clear | ((self.largest == 0) & (self.clips == 0)),
+                               "range: cleared with magnitudes under way")
         return m
+
+    def _amax(self, m: Module) -> Value:
+        """Every other cycle the larger of two magnitudes is compared, and in the next one perhaps taken."""
+        amax = Signal(32)
+        before = register(m, self.largest, "before")
+        later = register(m, self.largest > before, "later")
+        pair = register(m, Mux(later, before, register(m, before, "earlier")), "pair")
+        turn = Signal()
+        m.d.sync += turn.eq(~turn)
+        larger, candidate = register(m, pair > amax, "larger"), register(m, pair, "candidate")
+        with m.If(self.clear):
+            m.d.sync += amax.eq(0)
+        with m.Elif(turn & larger):
+            m.d.sync += amax.eq(candidate)
+        return amax

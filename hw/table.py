@@ -9,6 +9,7 @@ from shiftgrad.isa import DESCRIPTOR, HISTORY, Field
 
 __all__ = ["Descriptor", "Scale", "TensorTable"]
 
+NARROW_BITS, NARROW_DEPTH = 12, 64  # no larger words may be made of lookup tables
 SCALE = ("exponent", "count", *(f"history{i}" for i in range(HISTORY)))  # fields the machine writes
 
 
@@ -70,7 +71,9 @@ class TensorTable(wiring.Component):
         for index, fields in enumerate(DESCRIPTOR):
             if not fields:
                 continue
-            memory = m.submodules[f"word{index}"] = Memory(shape=32, depth=self.depth, init=[])
+            block = self.depth > NARROW_DEPTH or sum(field.width for field in fields) > NARROW_BITS
+            memory = m.submodules[f"word{index}"] = Memory(
+                shape=32, depth=self.depth, init=[], attrs={"ram_style": "block"} if block else {})
             rd, wr = memory.read_port(), memory.write_port()
             late = Signal(32, name=f"late{index}", reset_less=True)  # block RAMs have this register
             m.d.sync += late.eq(rd.data)

@@ -110,7 +110,7 @@ def resources(config: Config) -> Resources:
     size = config.size
     blocks = {name: size * -(-config.words(name) * config.lane_bytes(name) // BLOCK_BYTES) for name in MEMORIES}
     blocks["program"] = max(2, -(-config.program_words * 8 // BLOCK_BYTES))  # 64 bits wide: at least two blocks of 36
-    blocks["table"] = 4  # one for each 32-bit word of an entry; the narrow ones fit LUTs
+    blocks["table"] = 6 + (config.tensors > 64)  # one for each word of an entry; the narrowest may fit LUTs
     blocks["loss and link"] = 4
     lut, ff = (fixed + lane * size + pe * size**2 for fixed, lane, pe in (LUT, FF))
     dsp = size * size + size * (not config.lut_products) + OTHER_DSP

@@ -17,7 +17,7 @@ ROUTE = re.compile(r"Info:\s+iter=(\d+) wires=\d+ overused=(\d+)")
 SPREAD, SPREAD_END, ROUTED = 0.05, 0.40, 0.97
 REFINE_END, REFINEMENTS = 0.60, 20
 SPREADINGS = 550  # about as many iterations as the placer needs
-PATIENCE = 30  # iterations of the router without fewer wires used twice than ever before,
+PATIENCE = 90  # iterations of the router without fewer wires used twice than ever before,
 MANY = 100  # when there are so many: the last few may take long, and go in the end
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -202,11 +202,17 @@ class SerialLine:
     def __init__(self, simulation: Simulation, library: Any, divisor: int, clock_hz: int) -> None:
         self._simulation, self._library, self.clock_hz = simulation, library, clock_hz
         self._line: int | None = library.uart_create(simulation.handle, divisor)
+        self._watcher: Callable[[], None] | None = None
 
     @property
     def framing_errors(self) -> int:
         """Bytes from the design without a stop bit."""
         return int(self._library.uart_framing_errors(self._line))
+
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Call ``watcher`` whenever the design's ``busy`` or ``retired`` has changed, in that very cycle."""
+        self._watcher = watcher
+        self._library.uart_watch(self._line)
 
     def write(self, data: bytes, /) -> None:
         """Queue bytes for the design."""
@@ -215,8 +221,12 @@ class SerialLine:
     def read(self, n: int, timeout: float, /) -> bytes:
         """Up to ``n`` bytes: fewer when ``timeout`` simulated seconds pass after all was sent."""
         buffer = ctypes.create_string_buffer(n)
-        taken = self._library.uart_read(self._line, buffer, n, max(1, round(timeout * self.clock_hz)))
-        self._simulation.check_assertions()
+        limit, taken = max(1, round(timeout * self.clock_hz)), -1
+        while taken < 0 or self._library.uart_event(self._line):
+            if taken == 0 and self._watcher:
+                self._watcher()
+            taken = self._library.uart_read(self._line, buffer, n, limit)
+            self._simulation.check_assertions()
         return buffer.raw[:taken]
 
     def close(self) -> None:
@@ -253,6 +263,8 @@ def _load(path: Path) -> Any:
         _declare(library, "uart_destroy", None, [handle])
         _declare(library, "uart_write", None, [handle, pointer, i64])
         _declare(library, "uart_read", i64, [handle, pointer, i64, u64])
+        _declare(library, "uart_watch", None, [handle])
+        _declare(library, "uart_event", ctypes.c_int, [handle])
         _declare(library, "uart_framing_errors", u64, [handle])
     return library
 

@@ -24,7 +24,7 @@ class Bench:
     def __init__(self, ctx, dut, rng):
         self.ctx, self.dut, self.rng = ctx, dut, rng
         self.state = default_seeds(dut.index + 1)[-1]
-        self.amax = self.saturated = 0
+        self.saturated = 0
 
     def draw(self):
         self.state = xorshift_step(self.state)
@@ -50,11 +50,18 @@ class Bench:
             return numerics.amax(v), None, clipped, None
         return numerics.amax(v), int(q[0]), clipped, None if w_new is None else int(w_new[0])
 
-    async def clear(self):
-        self.ctx.set(self.dut.clear, 1)
-        await self.ctx.tick()
-        self.ctx.set(self.dut.clear, 0)
-        self.amax = self.saturated = 0
+    def expect_largest(self, cycle, magnitudes, others):
+        """Of this cycle's row and of what the lane before said, the larger."""
+        row, other = cycle - Lane.LARGEST_LATENCY, cycle - Lane.LARGEST_DELAY
+        wanted = max(magnitudes[row] if 0 <= row < len(magnitudes) else 0, others[other] if other >= 0 else 0)
+        assert self.ctx.get(self.dut.largest) == wanted or other < 0
+
+    def expect_clips(self, cycle, clips, before):
+        """This cycle's saturated mantissa and those of the lanes before."""
+        row = cycle - Lane.Q_LATENCY - 1
+        own = clips[row] if 0 <= row < len(clips) else 0
+        assert self.ctx.get(self.dut.clips) == own + before[cycle - 1] or not cycle
+        self.saturated += own
 
     async def rows(self, ctl, rows):
         """Present ``rows`` (None: a gap; else keep, acc, op2, w[, gate]) one a cycle, check each answer in its cycle"""
@@ -63,15 +70,13 @@ class Bench:
         await ctx.tick().repeat(Lane.CTL_SETUP)
         rows = [row and (*row[:4], row[4] if len(row) > 4 else rng.getrandbits(1)) for row in rows]
         answers = [row and self.expect(ctl, *row) for row in rows]
-        seen = [(self.amax, self.saturated)]
-        for answer in answers:
-            largest, clips = seen[-1]
-            if answer:
-                largest = max(largest, answer[0])
-                clips += answer[2] and not ctl["range_pass"]
-            seen.append((largest, clips))
-        self.amax, self.saturated = seen[-1]
+        magnitudes = [answer[0] if answer else 0 for answer in answers]
+        clips = [int(answer[2] and not ctl["range_pass"]) if answer else 0 for answer in answers]
+        others = [rng.choice([0, 1 << rng.randrange(32), *magnitudes[:1]]) for _ in range(len(rows) + WAIT)]
+        before = [rng.randrange(dut.index + 1) for _ in others]
         for cycle in range(len(rows) + WAIT):
+            ctx.set(dut.largest_in, others[cycle])
+            ctx.set(dut.clips_in, before[cycle])
             def at(items, cycle=cycle):
                 return lambda latency: items[cycle - latency] if 0 <= cycle - latency < len(items) else None
 
@@ -80,9 +85,8 @@ class Bench:
                 assert ctx.get(dut.q) == mantissa[1], (ctl, row(Lane.Q_LATENCY))
             if (weight := answer(Lane.W_LATENCY)) is not None and weight[3] is not None:
                 assert ctx.get(dut.w_new) == weight[3], (ctl, row(Lane.W_LATENCY))
-            included = min(len(rows), max(0, cycle - Lane.AMAX_LATENCY + 1))
-            assert seen[included][0] <= ctx.get(dut.amax) <= self.amax
-            assert ctx.get(dut.saturated) == seen[included][1]
+            self.expect_largest(cycle, magnitudes, others)
+            self.expect_clips(cycle, clips, before)
             keep, acc, op2, _, gate = row(0) or (rng.getrandbits(1), rng.choice(INT32), rng.choice(OP16), 0, 1)
             ctx.set(dut.valid, row(0) is not None)
             ctx.set(dut.keep, keep)
@@ -91,8 +95,6 @@ class Bench:
             ctx.set(dut.gate, gate)
             ctx.set(dut.w, (row(Lane.W_DELAY) or (0, 0, 0, rng.choice(OP16)))[3])
             await ctx.tick()
-        assert ctx.get(dut.amax) == self.amax
-        assert ctx.get(dut.saturated) == self.saturated
         assert ctx.get(dut.seed_state) == int(self.state)
 
 
@@ -145,7 +147,6 @@ def test_forward_and_backward(gaps):
         for align in range(-31, 32):
             await b.rows(control(add=1, align=align, shift=rng.randint(-7, 32)), forward_rows(rng, 10, gaps))
         for shift in range(-7, 33):
-            await b.clear()
             added = {"add": 1, "align": rng.randint(-20, 20)}
             kind = rng.choice([{"relu": 1}, {"mask": 1}, {}, {"relu": 1, **added}, {"mask": 1, **added}])
             await b.rows(control(shift=shift, guard=rng.randrange(17), **kind), forward_rows(rng, 10, gaps))
@@ -158,8 +159,6 @@ def test_gradient(gaps):
     async def bench(b):
         rng = b.rng
         for i in range(70):
-            if i % 5 == 0:
-                await b.clear()
             guard, wide = i % 17, rng.getrandbits(1)
             align = rng.choice([rng.randint(-31, 31), rng.randint(-8, 20)])
             ctl = control(grad=1, add=1, wide=wide, guard=guard, align=align, shift=rng.randint(-7, 32),
@@ -184,15 +183,13 @@ def test_every_step(wide):
 def test_most_negative_value():
     """|-2^31| is 2^31, also when the sum only saturates there, and ReLU hides it."""
     async def bench(b):
-        await b.rows(control(shift=24), [(1, INT32[0], 0, 0)])
-        assert b.ctx.get(b.dut.amax) == 1 << 31
-        await b.clear()
-        await b.rows(control(add=1, align=31, shift=24), [(1, -5, -32768, 0)])
-        assert b.ctx.get(b.dut.amax) == 1 << 31
-        await b.clear()
-        assert b.ctx.get(b.dut.amax) == 0
-        await b.rows(control(relu=1, shift=24), [(1, INT32[0], 0, 0)])
-        assert b.ctx.get(b.dut.amax) == 0
+        for ctl, row, wanted in (
+            (control(shift=24), (1, INT32[0], 0, 0), 1 << 31),
+            (control(add=1, align=31, shift=24), (1, -5, -32768, 0), 1 << 31),
+            (control(relu=1, shift=24), (1, INT32[0], 0, 0), 0),
+        ):
+            assert b.expect(ctl, *row, 1)[0] == wanted
+            await b.rows(ctl, [row])
 
     simulate(bench)
 
@@ -201,12 +198,10 @@ def test_gate_masks_a_sum():
     """Both the second operand and the mask count, and the gate counts for nothing without ``mask``."""
     async def bench(b):
         rows = [(1, 100, op2, 0, gate) for op2 in (-7, 0, 7) for gate in (0, 1)]
-        await b.rows(control(mask=1, add=1), rows)
-        await b.clear()
-        await b.rows(control(mask=1, add=1), [row for row in rows if not row[4]])
-        assert b.ctx.get(b.dut.amax) == 0
-        await b.rows(control(add=1), [row for row in rows if not row[4]])
-        assert b.ctx.get(b.dut.amax) == 107
+        for ctl, wanted in ((control(mask=1, add=1), [0, 93, 0, 100, 0, 107]),
+                            (control(add=1), [93, 93, 100, 100, 107, 107])):
+            assert [b.expect(ctl, *row)[0] for row in rows] == wanted
+            await b.rows(ctl, rows)
 
     simulate(bench)
 
@@ -215,11 +210,11 @@ def test_range_pass_counts_and_draws_nothing():
     async def bench(b):
         rows = [(1, 1 << 20, 5, 0)] * 9
         await b.rows(control(grad=1, add=1, shift=-7, range_pass=1), rows)
-        assert b.ctx.get(b.dut.saturated) == 0 and b.ctx.get(b.dut.seed_state) == int(default_seeds(4)[3])
+        assert b.saturated == 0 and b.ctx.get(b.dut.seed_state) == int(default_seeds(4)[3])
         await b.rows(control(grad=1, add=1, shift=-7), [(0, *row[1:]) for row in rows])
-        assert b.ctx.get(b.dut.saturated) == 0 and b.ctx.get(b.dut.seed_state) != int(default_seeds(4)[3])
+        assert b.saturated == 0 and b.ctx.get(b.dut.seed_state) != int(default_seeds(4)[3])
         await b.rows(control(grad=1, add=1, shift=-7), rows)
-        assert b.ctx.get(b.dut.saturated) == 9
+        assert b.saturated == 9
 
     simulate(bench)
 

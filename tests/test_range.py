@@ -18,27 +18,29 @@ def ceil_sqrt2(k):
     return math.isqrt((1 << 2 * k + 1) - 1) + 1
 
 
-async def scan(ctx, dut, amax, saturated):
-    """Start, wait, and check ``done`` at the latency promised, and that results hold."""
-    for lane in range(dut.lanes):
-        ctx.set(dut.amax[lane], amax[lane])
-        ctx.set(dut.saturated_lanes[lane], saturated[lane])
-    ctx.set(dut.start, 1)
+async def scan(ctx, dut, rng, largest):
+    """Clear, magnitudes up to ``late`` cycles after ``start``; ``done`` at the latency promised, and results hold."""
+    count = rng.randint(max(1, dut.late(dut.lanes) + 1), 3 * dut.lanes)
+    magnitudes = [rng.choice([0, rng.randint(0, largest)]) for _ in range(count)]
+    magnitudes[rng.choice([0, count - 1, rng.randrange(count)])] = largest
+    clips = [rng.randint(0, dut.lanes) for _ in magnitudes]
+    start = count - 1 - dut.late(dut.lanes)
+    held = ctx.get(dut.log2), ctx.get(dut.amax_zero)
+    ctx.set(dut.clear, 1)
     await ctx.tick()
-    ctx.set(dut.start, 0)
-    for cycle in range(1, dut.latency + 1):
-        if cycle == dut.lanes:  # read already
-            for lane in range(dut.lanes):
-                ctx.set(dut.amax[lane], 0xFFFFFFFF)
-        assert ctx.get(dut.done) == (cycle == dut.latency)
-        if cycle < dut.latency:
-            await ctx.tick()
-    for _ in range(3):
-        assert ctx.get(dut.amax_zero) == (max(amax) == 0)
-        assert ctx.get(dut.log2) == (round_log2(max(amax)) if max(amax) else 0), max(amax)
-        assert ctx.get(dut.saturated) == sum(saturated)
+    ctx.set(dut.clear, 0)
+    for cycle in range(start + dut.latency + 4):
+        assert ctx.get(dut.done) == (cycle == start + dut.latency)
+        if cycle < start + dut.latency:
+            assert (ctx.get(dut.log2), ctx.get(dut.amax_zero)) == held
+        else:
+            assert ctx.get(dut.amax_zero) == (largest == 0)
+            assert ctx.get(dut.log2) == (round_log2(largest) if largest else 0), largest
+            assert ctx.get(dut.saturated) == sum(clips)
+        ctx.set(dut.start, cycle == start)
+        ctx.set(dut.largest, magnitudes[cycle] if cycle < count else 0)
+        ctx.set(dut.clips, clips[cycle] if cycle < count else 0)
         await ctx.tick()
-        assert not ctx.get(dut.done)
 
 
 @pytest.mark.parametrize("lanes", [4, 8, 12, 16])
@@ -52,10 +54,8 @@ def test_range(lanes):
         maxima += [1 << k, ceil_sqrt2(k), ceil_sqrt2(k) - 1]
 
     async def bench(ctx):
-        for i, largest in enumerate(maxima):
-            amax = [rng.randint(0, largest) for _ in range(lanes)]
-            amax[i % lanes] = largest
-            await scan(ctx, dut, amax, [rng.choice([0, (1 << 20) - 1, rng.randrange(1 << 20)]) for _ in range(lanes)])
+        for largest in maxima:
+            await scan(ctx, dut, rng, largest)
 
     sim = Simulator(dut)
     sim.add_clock(1e-8)

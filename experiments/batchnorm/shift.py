@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Const, Module, Signal, signed
+from amaranth.hdl import Const, Module, signed
 from amaranth.lib.wiring import Component, In, Out
 
 from experiments.batchnorm.fp32 import delay
@@ -30,7 +30,7 @@ class ShiftScaling(Component):
     log2, zero : Out         rounded logarithm of the largest magnitude; there was none but 0
     """
 
-    RANGE_DELAY = Lane.AMAX_LATENCY - LaneValue.LATENCY
+    RANGE_DELAY = Lane.LARGEST_LATENCY - LaneValue.LATENCY - RangeUnit.late(1)
 
     def __init__(self) -> None:
         scale: Any = Scale
@@ -39,7 +39,6 @@ class ShiftScaling(Component):
             "shift": In(signed(7)), "clear": In(1), "valid": In(1), "x": In(signed(32)), "q": Out(signed(8)),
             "clipped": Out(1), "close": In(1), "done": Out(1), "log2": Out(signed(7)), "zero": Out(1),
         })
-        self.amax = Signal(32)
 
     @property
     def latency(self) -> int:
@@ -54,11 +53,11 @@ class ShiftScaling(Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         m.submodules.scale, m.submodules.range = scale, found = self.scale, self.range
-        Lane.measure(self, m, self.x, self.valid)
         m.d.comb += [
             scale.x.eq(self.x), scale.s.eq(self.shift), scale.even.eq(1), scale.r.eq(Const(1 << FRACTION - 1)),
             self.q.eq(scale.q), self.clipped.eq(scale.clipped & delay(m, self.valid, self.latency, "valid")),
-            found.start.eq(self.close), found.amax[0].eq(self.amax), self.done.eq(found.done),
+            found.largest.eq(Lane.larger(m, self.x, self.valid, Const(0, 32))), found.clear.eq(self.clear),
+            found.start.eq(self.close), self.done.eq(found.done),
             self.log2.eq(found.log2), self.zero.eq(found.amax_zero),
         ]
         return m

@@ -15,4 +15,5 @@ BOARD = Board(
     oscillator_hz=50_000_000,
     clock_hz=50_000_000,
     block_rams=LFE5U_25F,
+    crowded=True,
 )

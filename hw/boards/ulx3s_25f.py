@@ -16,4 +16,5 @@ BOARD = Board(
     clock_hz=50_000_000,
     drive_high=(("esp32", "gpio0"),),  # low would let the ESP32 reload the FPGA
     block_rams=LFE5U_25F,
+    crowded=True,
 )
