@@ -231,10 +231,10 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
 
 def test_mismatches_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong(GoldenDevice):
-        def run(self, pc: int = 0):
+        def wait(self):
             self.compared_instructions += 2
             self.mismatches += 1
-            return super().run(pc)
+            return super().wait()
 
     monkeypatch.setattr(session, "GoldenDevice", Wrong)
     result = shiftgrad("train", "--max-steps", 2, "--json")
