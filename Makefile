@@ -10,7 +10,7 @@ RUN ?= train --config $(CONFIG) --model mlp --dataset digits --device verilator 
 CONVRUN ?= train --model fixup_resnet --dataset digits --device verilator --report build/convrun --save build/convrun/checkpoint.npz --resume-if-present
 SMALLRUN ?= train --config up5k_4x4 --model mlp --dataset digits --device verilator --report build/smallrun --save build/smallrun/checkpoint.npz --resume-if-present
 PINS ?= train --config up5k_4x4 --model mlp --dataset digits --device board:icebreaker --max-steps 89 --test-samples 64
-BENCH ?= bench --out build/bench
+BENCH ?= bench --out docs/results/bench
 SIM ?=
 PYTEST ?=
 PROGRAMS ?= 2000
@@ -76,11 +76,11 @@ timing: $(INSTALLED)  ## speed and size of every unit of the machine alone on th
 scaling-unit: $(INSTALLED)  ## FP32 batch normalisation beside the lane's scaling by shifts, in docs/results
 	$(BIN)/python -m experiments scaling-unit
 
-silicon: $(INSTALLED)  ## hours: clock and size of every board, three seeds each, beside PyTorch; goes on where it was; HOURS=H
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]'
+silicon: $(INSTALLED)  ## hours: clock and size of every board, three seeds each, for make bench; goes on where it was; HOURS=H
 	$(BIN)/shiftgrad silicon $(if $(HOURS),--hours $(HOURS))
 
-bench: $(INSTALLED)  ## utilisation by phase and layer, scaling and simulation speed, in build/bench/bench.md
+bench: $(INSTALLED)  ## utilisation by phase and layer, scaling, speed beside PyTorch, boards built; in docs/results/bench
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]'
 	$(BIN)/shiftgrad $(BENCH)
 
 clean:  ## remove what builds made
