@@ -8,7 +8,7 @@ CONFIG ?= sim_8x8
 BOARD ?= ulx3s_85f
 RUN ?= train --config $(CONFIG) --model mlp --dataset digits --device verilator --report build/run --save build/run/checkpoint.npz --resume-if-present
 CONVRUN ?= train --model fixup_resnet --dataset digits --device verilator --report build/convrun --save build/convrun/checkpoint.npz --resume-if-present
-BENCH ?= bench --out build/bench
+BENCH ?= bench --out docs/results/bench
 SIM ?=
 PYTEST ?=
 PROGRAMS ?= 2000
@@ -70,11 +70,11 @@ timing: $(INSTALLED)  ## speed and size of every unit of the machine alone on th
 scaling-unit: $(INSTALLED)  ## FP32 batch normalisation beside the lane's scaling by shifts, in docs/results
 	$(BIN)/python -m experiments scaling-unit
 
-silicon: $(INSTALLED)  ## hours: clock and size of every board, three seeds each, beside PyTorch; goes on where it was; HOURS=H
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]'
+silicon: $(INSTALLED)  ## hours: clock and size of every board, three seeds each, for make bench; goes on where it was; HOURS=H
 	$(BIN)/shiftgrad silicon $(if $(HOURS),--hours $(HOURS))
 
-bench: $(INSTALLED)  ## utilisation by phase and layer, scaling and simulation speed, in build/bench/bench.md
+bench: $(INSTALLED)  ## utilisation by phase and layer, scaling, speed beside PyTorch, boards built; in docs/results/bench
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]'
 	$(BIN)/shiftgrad $(BENCH)
 
 clean:  ## remove what builds made

@@ -63,11 +63,14 @@ def patches(x: Ints, window: Window) -> Ints:
         return x.reshape(-1, channels)
     lines, pixels = window.output(height, width)
     padded = np.pad(x, ((0, 0), (window.pad_y,) * 2, (window.pad_x,) * 2, (0, 0)))
-    p, y, w, c = padded.strides
-    seen = np.lib.stride_tricks.as_strided(
-        padded, (planes, lines, pixels, window.height, window.width, channels),
-        (p, y * window.step_y, w * window.step_x, y, w, c), writeable=False)
-    return seen.reshape(planes * lines * pixels, -1)
+    return _windows(padded, window, lines, pixels).reshape(planes * lines * pixels, -1)
+
+
+def _windows(padded: Ints, window: Window, lines: int, pixels: int) -> Ints:
+    """[planes, lines, pixels, height, width, channels]: what each output sees, a view."""
+    p, y, x, c = padded.strides
+    shape = (len(padded), lines, pixels, window.height, window.width, padded.shape[3])
+    return np.ndarray(shape, padded.dtype, padded, 0, (p, y * window.step_y, x * window.step_x, y, x, c))
 
 
 def _blocks(x: Ints, window: Window) -> Iterator[tuple[slice, NDArray[np.float32]]]:
@@ -81,8 +84,7 @@ def _blocks(x: Ints, window: Window) -> Iterator[tuple[slice, NDArray[np.float32
     count = min(planes, max(1, BLOCK // (lines * pixels * taps * channels)))
     padded = np.zeros((count, height + 2 * window.pad_y, width + 2 * window.pad_x, channels), np.float32)
     inner = padded[:, window.pad_y:window.pad_y + height, window.pad_x:window.pad_x + width]
-    views = np.lib.stride_tricks.sliding_window_view(padded, (window.height, window.width), (1, 2))
-    views = views[:, ::window.step_y, ::window.step_x].transpose(0, 1, 2, 4, 5, 3)
+    views = _windows(padded, window, lines, pixels)
     seen = np.empty(views.shape, np.float32)
     for first in range(0, planes, count):
         images = x[first:first + count]

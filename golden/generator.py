@@ -5,14 +5,17 @@ A step is linear over GF(2), so 2^k steps are one 32 x 32 matrix. It is applied 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["default_seeds", "gradient_draws", "leap", "leap_table", "xorshift_block", "xorshift_step"]
+__all__ = ["Ahead", "default_seeds", "gradient_draws", "leap", "leap_table", "xorshift_block", "xorshift_step"]
 
 U32 = NDArray[np.uint32]
+I32 = NDArray[np.int32]
+AHEAD = 4096  # steps that Ahead makes at a time
 RUN = 64  # states a stream of xorshift_block makes one after the other
 
 
@@ -79,13 +82,30 @@ def xorshift_block(state: U32, n: int) -> U32:
     return block.reshape(-1, lanes)[:n]
 
 
-def gradient_draws(state: U32, rows: int, cols: int, group: int | None = None
-                   ) -> tuple[NDArray[np.int32], NDArray[np.int32], U32]:
+class Ahead:
+    """Remembers more steps than it was asked for, because many short calls of :func:`xorshift_block` are slow."""
+
+    def __init__(self) -> None:
+        self._known = np.zeros((1, 0), np.uint32)  # states one after the other
+        self._at = 0
+
+    def block(self, state: U32, n: int) -> U32:
+        """:func:`xorshift_block`; read only."""
+        if self._at + n >= len(self._known) or not np.array_equal(self._known[self._at], state):
+            self._known = np.concatenate([state[None], xorshift_block(state, max(n, AHEAD))])
+            self._at = 0
+        first, self._at = self._at + 1, self._at + n
+        return self._known[first:first + n]
+
+
+def gradient_draws(state: U32, rows: int, cols: int, group: int | None = None, *,
+                   block: Callable[[U32, int], U32] = xorshift_block) -> tuple[I32, I32, U32]:
     """The 24-bit words a gradient of ``rows`` x ``cols`` consumes, placed at their elements.
 
     Every row of every tile takes two states of every lane, also of lanes beyond the last column: column tiles outer,
     row tiles inner, rows of a tile from its last to its first. Element (m, n) uses lane n mod T. Each ``group`` of rows
-    (all of them, when None) is divided into tiles of T on its own; what is left over makes a shorter one.
+    (all of them, when None) is divided into tiles of T on its own; what is left over makes a shorter one. ``block`` is
+    :func:`xorshift_block` or does the same.
 
     Returns
     -------
@@ -94,8 +114,8 @@ def gradient_draws(state: U32, rows: int, cols: int, group: int | None = None
     """
     lanes, group = state.size, group or rows
     tiles, groups = -(-cols // lanes), rows // group
-    block = xorshift_block(state, 2 * rows * tiles)
-    drained = block.reshape(tiles, groups, group, 2, lanes).transpose(3, 1, 2, 0, 4)
+    states = block(state, 2 * rows * tiles)
+    drained = states.reshape(tiles, groups, group, 2, lanes).transpose(3, 1, 2, 0, 4)
     placed = np.empty((2, groups, group, tiles, lanes), np.uint32)
     whole = group - group % lanes
     full = (2, groups, whole // lanes, lanes, tiles, lanes)
@@ -103,4 +123,4 @@ def gradient_draws(state: U32, rows: int, cols: int, group: int | None = None
     placed[:, :, whole:] = drained[:, :, whole:][:, :, ::-1]
     placed >>= np.uint32(8)
     r1, r2 = placed.view(np.int32).reshape(2, rows, -1)[..., :cols]
-    return r1, r2, block[-1].copy()
+    return r1, r2, states[-1].copy()

@@ -9,7 +9,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from golden.generator import default_seeds
 from shiftgrad.config import MEMORIES, Config
-from shiftgrad.isa import COUNTERS, DESCRIPTOR, DESCRIPTOR_WORDS, LFSR_BASE, MAGIC, REGISTERS, Region, Register, Status
+from shiftgrad.isa import (
+    COUNTERS,
+    DESCRIPTOR,
+    DESCRIPTOR_WORDS,
+    LFSR_BASE,
+    LOADS_WHILE_BUSY,
+    MAGIC,
+    REGISTERS,
+    Region,
+    Register,
+    Status,
+)
 
 __all__ = ["BusError", "HostPort", "descriptor_masks"]
 
@@ -188,7 +199,8 @@ class HostPort:
         if name == "MAGIC":
             return MAGIC
         if name == "CONFIG":
-            return self.config.size | (self.config.tensors - 1).bit_length() << 8
+            loads = 0 if self.config.dense else LOADS_WHILE_BUSY
+            return self.config.size | (self.config.tensors - 1).bit_length() << 8 | loads
         if name == "STATUS":
             return int(self.status) << 8
         return int(getattr(self, name.lower())) & 0xFFFFFFFF

@@ -10,37 +10,25 @@ from numpy.typing import NDArray
 from golden import convolution, vector
 from golden import numerics as rules
 from golden.convolution import product
+from golden.generator import Ahead
 from golden.host import BusError, HostPort
-from golden.tensor import Tensor, fit, tensor, terms
-from shiftgrad.isa import (
-    EXPONENT_MAX,
-    EXPONENT_MIN,
-    HISTORY,
-    LR_MAX,
-    OPERANDS,
-    Flag,
-    Memory,
-    Opcode,
-    Status,
-    decode,
-)
+from golden.issue import Issuer, Stop
+from golden.tensor import Tensor, tensor
+from shiftgrad.config import MEMORIES, Config
+from shiftgrad.isa import HISTORY, LR_MAX, Flag, Memory, Opcode, Status
 
 __all__ = ["BusError", "GoldenMachine", "Tensor", "product"]
 
-ROWS_MAX = 65535
 UNIT_EXPONENT = -14  # of the scalar 1.0 that ADD and ADDB multiply by without SCALAR
-
-
-class Stop(Exception):  # noqa: N818
-    """Ends the instruction in progress before it wrote anything."""
-
-    def __init__(self, status: Status) -> None:
-        super().__init__(status.name)
-        self.status = status
 
 
 class GoldenMachine(HostPort):
     """A machine of ``config``; :meth:`run` programs or :meth:`step` them. See :class:`HostPort` for its state."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._issuer = Issuer(config)
+        self._ahead = Ahead()
 
     def run(self, pc: int = 0) -> Status:
         self.pc, self.retired = pc, 0
@@ -61,11 +49,11 @@ class GoldenMachine(HostPort):
 
     def tensor(self, index: int) -> Tensor:
         """Entry ``index`` of the tensor table as stored, unchecked."""
-        return tensor(index, self.table[index].tolist())
+        return tensor(index, self.table[index])
 
     def values(self, tensor: Tensor) -> NDArray[Any]:
         """The mantissas of ``tensor``, [rows, cols], a view."""
-        words = self.memories[Memory(tensor.memory).name.lower()][tensor.base:tensor.end]
+        words = self.memories[MEMORIES[tensor.memory]][tensor.base:tensor.end]
         return words.reshape(tensor.rows, -1)[:, :tensor.cols]
 
     def images(self, tensor: Tensor) -> NDArray[Any]:
@@ -76,46 +64,14 @@ class GoldenMachine(HostPort):
         """The first element of ``tensor``."""
         return int(self.values(tensor)[0, 0])
 
-    # --- checks -----------------------------------------------------------------------------------
-
     def _execute(self) -> None:
-        if self.pc >= self.config.program_words:
-            raise Stop(Status.PC_RANGE)
-        field = decode(int(self.program[self.pc]))
-        legal = self.config.legal_flags
-        if field["opcode"] not in legal:
-            raise Stop(Status.ILLEGAL_OPCODE)
-        opcode, flags = Opcode(field["opcode"]), field["flags"]
-        if flags & ~int(legal[opcode]):
-            raise Stop(Status.ILLEGAL_FLAGS)
-        if opcode == Opcode.HALT:
-            raise Stop(Status.HALTED)
-        operands = {name: self._operand(field[name], memory) for name, memory in OPERANDS(opcode, flags).items()}
-        if not fit(opcode, operands, self.config.classes) or terms(opcode, operands) >= self.config.terms_end:
-            raise Stop(Status.BAD_SHAPE)
-        dst = operands["dst"]
-        for other in operands.values():
-            if other is not dst and other.memory == dst.memory and dst.base < other.end and other.base < dst.end:
-                raise Stop(Status.OVERLAP)
+        instruction = self._issuer.fetch(self.pc, self.program, self.table)
         more = {}
-        if opcode in (Opcode.GRAD, Opcode.SUM):
-            more["n"] = field["imm"] + self.lr_shift
+        if instruction.opcode in (Opcode.GRAD, Opcode.SUM):
+            more["n"] = instruction.imm + self.lr_shift
             if not 0 <= more["n"] <= LR_MAX:
                 raise Stop(Status.OVERFLOW)
-        getattr(self, f"_{opcode.name.lower()}")(flags, **operands, **more)
-
-    def _operand(self, index: int, memory: Memory) -> Tensor:
-        if index >= self.config.tensors or (tensor := self.tensor(index)).memory != memory:
-            raise Stop(Status.BAD_TENSOR)
-        if (not tensor.planes or not tensor.cols or tensor.rows > ROWS_MAX
-                or tensor.stride != self.config.stride(tensor.cols)
-                or (self.config.dense and self.table[index, 3])):  # an image, or a kernel
-            raise Stop(Status.BAD_SHAPE)
-        if tensor.end > self.config.words(memory.name.lower()):
-            raise Stop(Status.OUT_OF_RANGE)
-        if not EXPONENT_MIN <= tensor.exponent <= EXPONENT_MAX or tensor.count > HISTORY:
-            raise Stop(Status.OVERFLOW)
-        return tensor
+        getattr(self, f"_{instruction.opcode.name.lower()}")(instruction.flags, **instruction.operands, **more)
 
     # --- products ---------------------------------------------------------------------------------
 
@@ -153,7 +109,7 @@ class GoldenMachine(HostPort):
         g = rules.guard_shift(e_g, c.exponent, most)
         v = rules.gradient_value(acc, g, self.values(c), c.exponent, e_g - g)
         e_t = self._scale(flags, c, v, e_g - g)
-        r1, r2, self.lfsr[:] = rules.gradient_draws(self.lfsr, dst.rows, dst.cols, dst.planes)
+        r1, r2, self.lfsr[:] = rules.gradient_draws(self.lfsr, dst.rows, dst.cols, dst.planes, block=self._ahead.block)
         m, self.saturated = rules.requantise(v, e_t - (e_g - g), r1)
         bound = rules.BOUND8 if dst.memory == Memory.WGT else rules.BOUND16
         self._write(dst, rules.update(self.values(dst), m, dst.exponent + n - e_t, r2, bound=bound))
@@ -238,7 +194,7 @@ class GoldenMachine(HostPort):
 
     def _write(self, tensor: Tensor, q: NDArray[Any]) -> None:
         """Store mantissas [rows, cols] and zeros in the lanes beyond the last column."""
-        name = Memory(tensor.memory).name.lower()
+        name = MEMORIES[tensor.memory]
         words = self.memories[name][tensor.base:tensor.end].reshape(tensor.rows, -1)
         words[:, :tensor.cols] = q
         words[:, tensor.cols:] = 0

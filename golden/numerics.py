@@ -79,7 +79,7 @@ def _floor(x: Ints, r: Ints | int) -> Ints:
 
 def saturate(x: Ints, bound: int = BOUND8) -> Ints:
     """``x`` clamped to [-bound, bound]."""
-    return np.clip(x, -bound, bound)
+    return np.minimum(np.maximum(x, -bound), bound)  # faster than np.clip on small tensors
 
 
 def sat32(x: Ints) -> Ints:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from golden.convolution import Window
-from shiftgrad.isa import HISTORY, KERNEL_MAX, PRODUCTS, SUM_BITS_MAX, TERMS_END, Opcode
+from shiftgrad.isa import KERNEL_MAX, PRODUCTS, SUM_BITS_MAX, TERMS_END, Opcode
 
-__all__ = ["Tensor", "fit", "tensor", "terms"]
+__all__ = ["PLACE_WORDS", "Tensor", "fit", "scales", "tensor", "terms"]
+
+PLACE_WORDS = 4  # words of an entry that say where and how large it is; exponent and history follow
 
 
-@dataclass(frozen=True)
+@dataclass
 class Tensor:
-    """An entry of the tensor table as stored; ``history`` holds the entries in use, newest first."""
+    """An entry of the tensor table as stored; ``history`` holds the entries in use, newest first.
+
+    Only ``exponent``, ``count`` and ``history`` may be changed.
+    """
 
     id: int
     memory: int
@@ -34,12 +41,12 @@ class Tensor:
         """Memory rows: pixels of all planes."""
         return self.planes * self.height * self.width
 
-    @property
+    @cached_property
     def end(self) -> int:
         """First memory word behind the tensor."""
         return self.base + self.rows * self.stride
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the matrix."""
         return self.rows, self.cols
@@ -49,7 +56,7 @@ class Tensor:
         """Height and width of an image."""
         return self.height, self.width
 
-    @property
+    @cached_property
     def image(self) -> tuple[int, int, int, int]:
         """Planes, height, width and channels."""
         return self.planes, self.height, self.width, self.cols
@@ -60,18 +67,19 @@ def _halved(size: tuple[int, int]) -> tuple[int, int]:
     return (size[0] + 1) // 2, (size[1] + 1) // 2
 
 
-def tensor(index: int, words: Sequence[int]) -> Tensor:
-    """Entry ``index`` of the tensor table from its 32-bit ``words``, unchecked."""
-    count, form = words[4] >> 8 & 0xF, words[3]
+def tensor(index: int, words: NDArray[np.uint32]) -> Tensor:
+    """Entry ``index`` of the tensor table from its ``words``, unchecked."""
+    base, planes, place, form = words[:PLACE_WORDS].tolist()
     height, width = (form & 0xFF) + 1, (form >> 8 & 0xFF) + 1
     window = Window(height, width, (form >> 22 & 1) + 1, (form >> 23 & 1) + 1, form >> 16 & 7, form >> 19 & 7)
-    history = tuple(_signed8(words[5 + i // 4], 8 * (i % 4)) for i in range(min(count, HISTORY)))
-    return Tensor(index, words[2] & 7, words[0] & 0xFFFFF, words[2] >> 16, words[1] & 0xFFFF, height, width,
-                  words[1] >> 16, window, _signed8(words[4], 0), count, history)
+    return Tensor(index, place & 7, base & 0xFFFFF, place >> 16, planes & 0xFFFF, height, width, planes >> 16, window,
+                  *scales(words[None])[0])
 
 
-def _signed8(word: int, low: int) -> int:
-    return ((word >> low & 0xFF) ^ 0x80) - 0x80
+def scales(entries: NDArray[np.uint32]) -> list[tuple[int, int, tuple[int, ...]]]:
+    """What training changes of each of some ``entries``: exponent, entries of the history in use, and those."""
+    found = entries.view("<i1")[:, 4 * PLACE_WORDS:4 * (PLACE_WORDS + 3)].tolist()
+    return [(scale[0], count := scale[1] & 0xF, tuple(scale[4:4 + count])) for scale in found]
 
 
 def terms(opcode: Opcode, operands: dict[str, Tensor]) -> int:

@@ -1,6 +1,6 @@
 """The whole machine behind a host bus."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Assert, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -38,7 +38,7 @@ class Core(wiring.Component):
         self.config = config
         super().__init__({"bus": In(HostBus()), "busy": Out(1), "status": Out(Status), "retired": Out(32)})
 
-    def elaborate(self, _platform: object) -> Module:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         config, size = self.config, self.config.size
         m.submodules.host = self.host = HostInterface(config=config)
@@ -65,7 +65,13 @@ class Core(wiring.Component):
         for name, memory in self.memories.items():
             m.submodules[name] = memory
         connect(m, flipped(self.bus), self.host.bus)
-        operation = self.sequencer.operation
+        # static during an instruction, and there long before it is needed: every unit takes it from a register of its
+        # own, each behind another one, for of equal ones synthesis keeps one
+        copies = [self.sequencer.operation]
+        for stage in range(4):
+            copies.append(register(m, copies[-1], f"operation{stage}"))
+        _, self.of_product, operation, self.of_vector, self.of_roots = copies
+        self.of_post = operation
         self.gradient, self.ones, self.backward, self.forward = (
             Signal(name=name) for name in ("gradient", "ones", "backward", "forward"))
         m.d.sync += [
@@ -74,13 +80,20 @@ class Core(wiring.Component):
             self.forward.eq(operation.fwd | operation.add | operation.avg | operation.max),
             self.backward.eq(operation.bwd | operation.addb | operation.avgb | operation.maxb),
         ]
+        self._aborts(m)
         self._control(m)
         self._product(m)
         self._vector(m)
         self._post(m)
         self._loss(m)
-        self._roots(m)
+        self._roots(m, platform)
         return m
+
+    def _aborts(self, m: Module) -> None:
+        """The host's abort, later for units farther away; they stop one after the other."""
+        self.abort_product = register(m, self.host.abort, "abort_product")
+        self.abort_vector = register(m, self.abort_product, "abort_vector")
+        self.abort_loss = register(m, self.abort_vector, "abort_loss")
 
     def _control(self, m: Module) -> None:
         """Host, sequencer, table, counters."""
@@ -100,26 +113,27 @@ class Core(wiring.Component):
             sequencer.part_done.eq(self.issuer.closing),
             sequencer.pass_done.eq(self.drain.done | self.vector.done),
             sequencer.loss_done.eq(loss.done),
-            table.id.eq(Mux(sequencer.busy, sequencer.t_id, host.t_id)),
-            table.h_word.eq(host.t_word), table.h_write.eq(host.t_write), table.h_w_data.eq(host.t_data),
-            table.write.eq(sequencer.t_write), table.scale.eq(sequencer.t_scale),
             counters.activity.eq(sequencer.activity),
             counters.feeding.eq(self.issuer.busy), counters.waiting.eq(self.issuer.waiting),
             counters.streaming.eq(self.vector.busy), counters.macs.eq(self.issuer.macs), counters.clear.eq(host.clear),
         ]
 
+        m.d.sync += [  # a cycle late
+            table.id.eq(Mux(sequencer.busy, sequencer.t_id, host.t_id)),
+            table.h_word.eq(host.t_word), table.h_write.eq(host.t_write), table.h_w_data.eq(host.t_data),
+            table.write.eq(sequencer.t_write), table.scale.eq(sequencer.t_scale),
+        ]
+
     def _product(self, m: Module) -> None:
         """Issue, feed, array, drain."""
         sequencer, issuer, feed_a, feed_b, drain = self.sequencer, self.issuer, self.feed_a, self.feed_b, self.drain
-        operation, abort, data = sequencer.operation, self.host.abort, self.read_data
+        operation, abort = self.of_product, self.abort_product
         m.d.comb += [
             issuer.start.eq(sequencer.part_start), issuer.abort.eq(abort), issuer.loops.eq(sequencer.loops),
             feed_a.slot.eq(issuer.slot), feed_b.slot.eq(issuer.slot),
             feed_a.rotated.eq(~operation.grad), feed_b.rotated.eq(operation.bwd),
             feed_a.pad.eq(issuer.pad), feed_a.ones.eq(self.ones),
             feed_a.scalar.eq(sequencer.offset), feed_a.add.eq(operation.scalar),
-            feed_a.banks.eq(Mux(operation.bwd, data("err"), data("act"))),
-            feed_b.banks.eq(Mux(operation.grad, data("err"), data("wgt"))),
             self.array.a.eq(feed_a.lanes), self.array.first.eq(feed_a.first), self.array.b.eq(feed_b.lanes),
             drain.row.eq(issuer.row), drain.boundary.eq(issuer.boundary),
             drain.last.eq(issuer.closing & sequencer.last_part), drain.abort.eq(abort),
@@ -133,21 +147,19 @@ class Core(wiring.Component):
 
     def _vector(self, m: Module) -> None:
         """The vector unit: x is a of a forward operation or of AVGB and ADDB, b of SUM and MAXB."""
-        sequencer, vector, data = self.sequencer, self.vector, self.read_data
-        operation, control = sequencer.operation, vector.control
-        m.d.comb += [
+        sequencer, vector = self.sequencer, self.vector
+        operation, control = self.of_vector, vector.control
+        m.d.comb += [vector.start.eq(sequencer.vector_start), vector.abort.eq(self.abort_vector)]
+        m.d.sync += [  # a cycle late
             control.add.eq(operation.add | operation.addb), control.total.eq(operation["sum"]),
             control.average.eq(operation.avg), control.spread.eq(operation.avgb), control.largest.eq(operation.max),
             control.route.eq(operation.maxb), control.pair.eq(operation.pair), control.mask.eq(operation.mask),
             control.factor.eq(sequencer.factor), control.term.eq(sequencer.term), control.drop.eq(sequencer.drop),
-            vector.start.eq(sequencer.vector_start), vector.abort.eq(self.host.abort),
-            vector.x.eq(Mux(self.forward | operation.maxb, data("act"), data("err"))),
-            vector.y.eq(Mux(operation.add | operation["sum"], data("act"), data("err"))),
         ]
         for i, name in enumerate(("dst", "a", "b")):
             operand, wanted = sequencer.operands[i], getattr(vector, name)
             entry = operand.entry
-            m.d.comb += [
+            m.d.sync += [  # a cycle late
                 wanted.base.eq(entry.base), wanted.stride.eq(entry.stride), wanted.planes.eq(entry.planes),
                 wanted.height_1.eq(entry.height), wanted.width_1.eq(entry.width), wanted.cols.eq(entry.cols),
                 wanted.line.eq(operand.line), wanted.image.eq(operand.image),
@@ -156,7 +168,7 @@ class Core(wiring.Component):
     def _post(self, m: Module) -> None:
         """Post-processor and range."""
         sequencer, post, drain, vector = self.sequencer, self.post, self.drain, self.vector
-        operation, control, data = sequencer.operation, post.control, self.read_data
+        operation, control = self.of_post, post.control
         dst, c = sequencer.operands[0].entry, sequencer.operands[3].entry
         added = operation.add | operation.addb
         wide = self.ones | operation["sum"]
@@ -179,28 +191,37 @@ class Core(wiring.Component):
             post.scalar_bias.eq(sequencer.scalar_bias), post.scalar.eq(sequencer.scalar),
             post.dst_base.eq(dst.base), post.q_base.eq(Mux(self.gradient, c.base, dst.base)),
             self.range.clear.eq(sequencer.clear),
-            post.seed_load.eq(self.host.seed_load), post.seed_data.eq(self.host.seed_data),
+            post.seed_load.eq(self.host.seed_load),
+            *(post.seed_data[n].eq(self.host.m_word[n].data) for n in range(self.config.size)),
             self.range.start.eq(sequencer.range_start),
             self.range.largest.eq(post.largest), self.range.clips.eq(post.clips),
             sequencer.range_done.eq(self.range.done), sequencer.range_zero.eq(self.range.amax_zero),
             sequencer.range_log2.eq(self.range.log2), sequencer.range_saturated.eq(self.range.saturated),
         ]
-        chosen = Cat(on_vector, self.gradient, total)  # from lane to lane: they are far apart, and it is there in time
+        self._lanes(m, on_vector, total)
+
+    def _lanes(self, m: Module, on_vector: Signal, total: Signal) -> None:
+        """Which memories a lane's data come from; told from lane to lane: they are far apart, and it is there in time."""
+        post, vector, operation = self.post, self.vector, self.of_post
+        chosen = Cat(on_vector, self.gradient, total, operation.bwd, operation.grad, self.forward | operation.maxb,
+                     operation.add | operation["sum"])
         for n in range(self.config.size):
             chosen = register(m, chosen, f"chosen{n}")
-            vec, wgt, act, mom = (data(name)[n] for name in ("vec", "wgt", "act", "mom"))
+            vec, wgt, act, mom, err = (self.read_data(name)[n] for name in ("vec", "wgt", "act", "mom", "err"))
             m.d.comb += [
                 post.acc[n].eq(Mux(chosen[0], vector.acc[n], self.array.acc[n])),
                 post.aux[n].eq(Mux(chosen[1], mom, Mux(chosen[0], vector.op2[n], vec))),
                 post.gate[n].eq(act > 0),
                 post.old[n].eq(Mux(chosen[2], vec, wgt)),
+                self.feed_a.banks[n].eq(Mux(chosen[3], err, act)), self.feed_b.banks[n].eq(Mux(chosen[4], err, wgt)),
+                vector.x[n].eq(Mux(chosen[5], act, err)), vector.y[n].eq(Mux(chosen[6], act, err)),
             ]
 
     def _loss(self, m: Module) -> None:
         loss = self.loss
         dst, a, b = (self.sequencer.operands[i].entry for i in range(3))
         m.d.comb += [
-            loss.start.eq(self.sequencer.loss_start), loss.abort.eq(self.host.abort),
+            loss.start.eq(self.sequencer.loss_start), loss.abort.eq(self.abort_loss),
             loss.rows.eq(self.sequencer.operands[1].rows), loss.cols.eq(a.cols),
             loss.exponent.eq(a.scale.exponent),
             loss.z_base.eq(a.base), loss.z_stride.eq(a.stride), loss.z_data.eq(self.read_data("act")),
@@ -214,10 +235,14 @@ class Core(wiring.Component):
         """The lanes memory ``name`` has read."""
         return self.memories[name].r_data
 
-    def _roots(self, m: Module) -> None:
-        """Who reads and writes which memory in which operation; the host when the machine is idle."""
+    def _roots(self, m: Module, platform: object) -> None:
+        """Who reads and writes which memory in which operation; the host reads when the machine is idle.
+
+        A host write happens in the cycle after its grant, one in which the machine writes nothing there. Those of the
+        machine come when they come.
+        """
         host, sequencer, post, loss, vector = self.host, self.sequencer, self.post, self.loss, self.vector
-        operation = sequencer.operation
+        operation = self.of_roots
         feed_a = (self.issuer.read & ~self.ones, self.issuer.a_addr)
         feed_b = (self.issuer.read, self.issuer.b_addr)
         aux, old = (post.aux_en, post.aux_addr), (post.old_en, post.old_addr)
@@ -243,20 +268,28 @@ class Core(wiring.Component):
             "mom": [(self.gradient, *q)],
             "vec": [(self.ones | operation["sum"], *w)],
         }
-        idle = Signal(init=1)  # all choices come a cycle late, in registers; there is time
-        m.d.sync += idle.eq(~sequencer.busy)
+        soon = {"act": post.q_soon, "vec": post.w_soon}  # where the host may write while the machine is busy
+        granted = Signal(len(MEMORIES))
+        m.d.comb += host.m_granted.eq(granted.any())
         for i, name in enumerate(MEMORIES):
             memory = self.memories[name]
-            m.d.comb += [memory.h_word.eq(host.m_word), memory.h_en.eq(idle)]
+            m.d.comb += memory.h_word.eq(host.m_word)
             m.d.comb += getattr(host.m_data, name).eq(memory.r_data.as_value())
-            reads = [(~sequencer.busy, host.m_en[i] & ~host.m_write[i], host.m_addr)]
+            reads = [(~sequencer.busy, host.m_read[i], host.m_addr)]
             reads += [(sequencer.busy & chosen & (name != "vec" or chosen is sequencer.s_next or ~sequencer.s_next),
                        enable, address) for chosen, enable, address in readers[name]]
-            writes = [(~sequencer.busy, host.m_write[i], host.m_addr)]
-            writes += [(sequencer.busy & chosen, enable, address) for chosen, enable, address, _ in writers[name]]
+            machine = [(sequencer.busy & chosen, enable, address) for chosen, enable, address, _ in writers[name]]
+            m.d.comb += granted[i].eq(host.m_write[i] & ~(machine[0][0] & soon.get(name, 0)))
+            m.d.sync += memory.h_en.eq(granted[i])
+            writes = [(granted[i], Const(1), host.m_addr)]
+            writes += [(chosen & ~granted[i], enable, address) for chosen, enable, address in machine]
             for what, roots in (("r", reads), ("w", writes)):
                 enable, address = self._one(m, roots, f"{name}_{what}")
                 m.d.comb += [getattr(memory, f"{what}_en").eq(enable), getattr(memory, f"{what}_addr").eq(address)]
+            if platform is None:  # simulation and formal
+                for n, (chosen, enable, _) in enumerate(machine):
+                    displaced = memory.h_en & register(m, chosen, f"{name}_due{n}") & enable
+                    m.d.sync += Assert(~displaced, f"core: a host write to {name} displaces one of the machine")
         lossy = operation.loss
         for n in range(self.config.size):
             lossy = register(m, lossy, f"lossy{n}")
@@ -268,7 +301,7 @@ class Core(wiring.Component):
         """Enable and address of the root that is chosen; ``roots`` lists chosen in the next cycle, enable, address."""
         enable, address = Const(0), Const(0, WORD_BITS)
         for number, (chosen, root_enable, root_address) in enumerate(roots):
-            now = Signal(name=f"{name}_chosen{number}", init=number == 0)
+            now = Signal(name=f"{name}_chosen{number}")
             m.d.sync += now.eq(chosen)
             enable = enable | (now & root_enable)
             address = address | (root_address & now.replicate(WORD_BITS))

@@ -49,7 +49,7 @@ class Feeder(wiring.Component):
     """
 
     GROUP = 4  # banks a lane chooses from at a time
-    latency = READ_LATENCY + 4  # the value in two steps, the choice among banks in two
+    latency = READ_LATENCY + 5  # a register, the value in two steps, the choice among banks in two
 
     def __init__(self, *, size: int, rows: bool) -> None:
         self.size, self.rows = size, rows
@@ -112,20 +112,22 @@ class Feeder(wiring.Component):
         m.d.sync += self.lanes[lane].eq(Mux(inside, value, 0))
 
     def _copies(self, m: Module) -> list[Value]:
-        """The banks two cycles later."""
-        return [register(m, register(m, self.banks[bank], f"bank_in{bank}"), f"value{bank}")
-                for bank in range(self.size)]
+        """The banks three cycles later."""
+        values = [self.banks[bank] for bank in range(self.size)]
+        for name in ("read", "bank_in", "value"):
+            values = [register(m, value, f"{name}{bank}") for bank, value in enumerate(values)]
+        return values
 
     def _values(self, m: Module) -> list[Value]:
-        """The banks two cycles later, with padding and the scalar in place."""
+        """The banks three cycles later, with padding and the scalar in place."""
         pad, add = self.pad, self.add
         scalar = Mux(add, self.scalar, 0)
-        for stage in range(READ_LATENCY):
+        for stage in range(READ_LATENCY + 1):
             pad = register(m, pad, f"pad_read{stage}")
         values = []
         for bank in range(self.size):
             scalar, add = register(m, scalar, f"scalar{bank}"), register(m, add, f"add{bank}")
-            total = register(m, Mux(pad, 0, self.banks[bank] + scalar), f"total{bank}")
+            total = register(m, Mux(pad, 0, register(m, self.banks[bank], f"read{bank}") + scalar), f"total{bank}")
             over = total[8] ^ total[7]
             lowest = add & total[8] & (total[:7] == 0)  # -128 only goes where a scalar is added
             values.append(register(

@@ -7,9 +7,10 @@ from amaranth.lib.wiring import In, Out
 
 from hw.bus import HostBus
 from hw.decoder import Instruction
-from hw.memory import READ_LATENCY, HostWord
+from hw.memory import READ_LATENCY, WRITE_DELAY, HostWord
+from hw.scale import register
 from shiftgrad.config import MEMORIES, WORD_BITS, Config
-from shiftgrad.isa import COUNTERS, LFSR_BASE, MAGIC, REGISTERS, Region, Status
+from shiftgrad.isa import COUNTERS, LFSR_BASE, LOADABLE, LOADS_WHILE_BUSY, MAGIC, REGISTERS, Region, Status
 
 __all__ = ["HostInterface"]
 
@@ -17,9 +18,10 @@ __all__ = ["HostInterface"]
 class HostInterface(wiring.Component):
     """Target of the host bus.
 
-    Registers answer at any time. Program, table, memories and generators answer ``error`` while the machine is busy, as
-    do addresses that do not exist or are no multiple of 4, writes of a part (of a lane in a memory, of a word
-    elsewhere), and the wrong direction for a register. Writes take four cycles, register reads six, window reads
+    Registers answer at any time, and so do writes to the memories of ``LOADABLE``. All else in program, table, memories
+    and generators answers ``error`` while the machine is busy, as do addresses that do not exist or are no multiple of
+    4, writes of a part (of a lane in a memory, of a word elsewhere), and the wrong direction for a register. Writes
+    take four cycles, those to a memory five and while the machine writes there itself, register reads six, window reads
     T + READ_LATENCY + 6, and so do those of generators.
 
     Members
@@ -28,11 +30,13 @@ class HostInterface(wiring.Component):
     busy, status, pc, retired, saturated, loss, correct, samples, counters, seed_state : In   register values
     start, abort, clear : Out(1)      pulses from CTRL, a cycle after the write
     start_pc, lr_shift : Out
-    seed_load, seed_data : Out        generator writes
+    seed_load : Out(T)                lane n's generator takes the data of ``m_word[n]``
     p_addr, p_data : In/Out           program memory for the sequencer
     t_id, t_word, t_write, t_data, t_r_data   tensor table window
-    m_en, m_write : Out               window access to a memory, one bit each in the order of MEMORIES
-    m_addr : Out(16)                  its word
+    m_read : Out                      window read of a memory, one bit each in the order of MEMORIES
+    m_write : Out                     a window write waits, until ``m_granted``: it happens in the cycle after that
+    m_granted : In(1)
+    m_addr : Out(17)                  word of either
     m_word : Out                      write data at each lane
     m_data : In                       read data of each memory, lanes concatenated
     """
@@ -58,7 +62,6 @@ class HostInterface(wiring.Component):
             "start_pc": Out(16),
             "lr_shift": Out(6),
             "seed_load": Out(config.size),
-            "seed_data": Out(32),
             "p_addr": In(16),
             "p_data": Out(Instruction),
             "t_id": Out(8),
@@ -66,8 +69,9 @@ class HostInterface(wiring.Component):
             "t_write": Out(1),
             "t_data": Out(32),
             "t_r_data": In(32),
-            "m_en": Out(len(MEMORIES)),
+            "m_read": Out(len(MEMORIES)),
             "m_write": Out(len(MEMORIES)),
+            "m_granted": In(1),
             "m_addr": Out(WORD_BITS),
             "m_word": Out(data.ArrayLayout(HostWord, config.size)),
             "m_data": In(data.StructLayout({name: unsigned(width) for name, width in self.widths.items()})),
@@ -77,7 +81,7 @@ class HostInterface(wiring.Component):
         m = Module()
         config, bus = self.config, self.bus
         addr, w_data, strobe, write = Signal(24), Signal(32), Signal(4), Signal()
-        legal, window = Signal(), Signal()
+        legal, window, at_any_time = Signal(), Signal(), Signal()
         register_data = Signal(32)
         select = Signal(4)
         wait = Signal(range(64))
@@ -89,6 +93,7 @@ class HostInterface(wiring.Component):
         p_data = Signal(64, reset_less=True)  # block RAMs have this register
         m.d.sync += p_data.eq(p_read.data)
         go = Signal()  # a legal access happens in this cycle
+        self.load = Signal(config.size)  # it is a write of a generator
         m.d.comb += [
             p_read.addr.eq(Mux(self.busy, self.p_addr, addr[3:19])),
             self.p_data.eq(p_data),
@@ -97,15 +102,17 @@ class HostInterface(wiring.Component):
             self.t_id.eq(addr[5:13]),
             self.t_word.eq(addr[2:5]),
             self.t_data.eq(w_data),
-            self.seed_data.eq(w_data),
         ]
+        # what leaves for far away does so a cycle late; the bus holds address and data as long
+        window_word, window_read, put = Signal(WORD_BITS), Signal(len(MEMORIES)), Signal()
+        m.d.sync += [self.m_addr.eq(window_word), self.m_read.eq(window_read), put.eq(go & write)]
         whole = strobe == 0xF  # program, table and registers take whole words only
 
         lanes_whole = ~write | ((strobe[0] == strobe[1]) & (strobe[2] == strobe[3]))
 
         with m.Switch(region):
             with m.Case(Region.REGISTERS):
-                self._registers(m, addr, w_data, whole, go, write, legal, register_data)
+                self._registers(m, addr, w_data, whole, put, write, legal, register_data)
             with m.Case(Region.PROGRAM):
                 m.d.comb += [
                     window.eq(1),
@@ -125,9 +132,9 @@ class HostInterface(wiring.Component):
                     m.d.comb += [
                         window.eq(1),
                         legal.eq((word < config.words(memory)) & (lanes_whole if memory == "vec" else 1)),
-                        self.m_addr.eq(word),
-                        self.m_en[i].eq(go),
-                        self.m_write[i].eq(go & write),
+                        at_any_time.eq(write if memory in LOADABLE else 0),
+                        window_word.eq(word),
+                        window_read[i].eq(go & ~write),
                         select.eq(addr[2:shift]),
                     ]
 
@@ -138,7 +145,7 @@ class HostInterface(wiring.Component):
         self._read_mux(m, region, addr, lanes, self._lane_word(m, region, addr, select), p_data, register_data,
                        read_data)
         allowed = Signal()
-        m.d.sync += allowed.eq(legal & (addr[:2] == 0) & ~(window & self.busy))
+        m.d.sync += allowed.eq(legal & (addr[:2] == 0) & ~(window & self.busy & ~at_any_time))
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(bus.valid & ~bus.ready):
@@ -149,13 +156,21 @@ class HostInterface(wiring.Component):
                 m.next = "IDLE"
                 with m.If(~allowed):
                     m.d.sync += [bus.ready.eq(1), bus.error.eq(1)]
+                with m.Elif(write & (region >= Region.ACT)):
+                    m.d.sync += [self.m_write[i].eq(region == Region[memory.upper()])
+                                 for i, memory in enumerate(MEMORIES)]
+                    m.next = "OFFER"
                 with m.Elif(write):
                     m.d.comb += go.eq(1)
                     m.d.sync += bus.ready.eq(1)
                 with m.Else():
                     m.d.comb += go.eq(1)
-                    m.d.sync += wait.eq(Mux(lanes, READ_LATENCY + config.size + 1, 2))
+                    m.d.sync += wait.eq(Mux(lanes, READ_LATENCY + config.size + 2, 5))
                     m.next = "READ"
+            with m.State("OFFER"):
+                with m.If(self.m_granted):
+                    m.d.sync += [self.m_write.eq(0), bus.ready.eq(1)]
+                    m.next = "IDLE"
             with m.State("READ"):
                 m.d.sync += wait.eq(wait - 1)
                 with m.If(wait == 0):
@@ -164,17 +179,24 @@ class HostInterface(wiring.Component):
 
         word = HostWord(Signal(HostWord, name="host_word"))
         m.d.comb += [word.data.eq(w_data), word.strobe.eq(strobe), word.select.eq(select)]
-        for lane in range(config.size):
-            m.d.comb += self.m_word[lane].eq(word)
-            rippled = Signal(HostWord, name=f"host_word{lane + 1}")
-            m.d.sync += rippled.eq(word)
-            word = rippled
+        self._words(m, word)
         return m
 
-    def _registers(self, m: Module, addr: Signal, data_in: Signal, whole: Signal, go: Signal, write: Signal,
+    def _words(self, m: Module, word: data.View) -> None:
+        """What is written, past the lanes: memories take it from there, and so do generators."""
+        loads: Value = self.load
+        for stage in range(WRITE_DELAY + self.config.size - 1):
+            rippled = Signal(HostWord, name=f"host_word{stage}")
+            m.d.sync += rippled.eq(word)
+            word, loads = rippled, register(m, loads, f"load{stage}")
+            if (lane := stage + 1 - WRITE_DELAY) >= 0:
+                m.d.comb += [self.m_word[lane].eq(word), self.seed_load[lane].eq(loads[lane])]
+
+    def _registers(self, m: Module, addr: Signal, data_in: Signal, whole: Signal, put: Signal, write: Signal,
                    legal: Signal, read: Signal) -> None:
+        """``put``: a legal write happened a cycle ago."""
         size = self.config.size
-        config_word = size | ((self.config.tensors - 1).bit_length() << 8)
+        config_word = size | ((self.config.tensors - 1).bit_length() << 8) | LOADS_WHILE_BUSY
         values = {
             "MAGIC": MAGIC, "CONFIG": config_word, "STATUS": Cat(self.busy, Const(0, 7), self.status),
             "PC": self.pc, "START_PC": self.start_pc, "LR_SHIFT": self.lr_shift, "RETIRED": self.retired,
@@ -194,7 +216,7 @@ class HostInterface(wiring.Component):
                     m.d.comb += legal.eq(page & Mux(write, whole & ("w" in register.access), "r" in register.access))
                     if lane >= 0:
                         m.d.comb += legal.eq(page & ~self.busy & (whole | ~write))
-                    with m.If(go & write):
+                    with m.If(put):
                         if register.name == "CTRL":
                             m.d.sync += [self.abort.eq(data_in[1]), self.clear.eq(data_in[2])]
                             m.d.sync += self.start.eq(data_in[0] & ~data_in[1])
@@ -203,36 +225,48 @@ class HostInterface(wiring.Component):
                         elif register.name == "LR_SHIFT":
                             m.d.sync += self.lr_shift.eq(data_in)
                         elif lane >= 0:
-                            m.d.comb += self.seed_load[lane].eq(1)
+                            m.d.comb += self.load[lane].eq(1)
                     if register.name == "CTRL":
                         with m.If(data_in[0] & ~data_in[1] & self.busy):
                             m.d.comb += legal.eq(0)
 
     def _register(self, m: Module, addr: Signal, values: dict[str, object], read: Signal) -> None:
-        """A register's value, two cycles late: eight neighbours first, then one of the groups."""
-        groups: dict[int, Signal] = {}
-        for register in REGISTERS:
-            if register.name in values:
-                group, number = divmod(register.address // 4, 8)
-                chosen = groups.setdefault(group, Signal(32, name=f"group{group}"))
-                with m.If(addr[2:5] == number):
-                    m.d.sync += chosen.eq(values[register.name])
-        with m.Switch(addr[5:9]):
-            for group, chosen in groups.items():
-                with m.Case(group):
-                    m.d.sync += read.eq(chosen)
+        """A register's value, five cycles after its address: one of four neighbours, of four such groups and so on."""
+        level = {entry.address // 4: values[entry.name] for entry in REGISTERS if entry.name in values}
+        index = register(m, addr[2:9], "index")
+        while len(index):
+            groups: dict[int, dict[int, object]] = {}
+            for number, value in level.items():
+                groups.setdefault(number // 4, {})[number % 4] = value
+            level = {group: self._one_of(m, index[:2], members, f"{len(index)}_{group}")
+                     for group, members in groups.items()}
+            index = index[2:]
+        m.d.comb += read.eq(level[0])
+
+    def _one_of(self, m: Module, index: Value, values: dict[int, object], name: str) -> Signal:
+        chosen = Signal(32, name=f"group{name}")
+        with m.Switch(index):
+            for number, value in values.items():
+                with m.Case(number):
+                    m.d.sync += chosen.eq(value)
             with m.Default():
-                m.d.sync += read.eq(0)
+                m.d.sync += chosen.eq(0)
+        return chosen
 
     def _lane_word(self, m: Module, region: Value, addr: Signal, select: Signal) -> Value:
-        """The word read from memories or generators: it ripples past the lanes, and each puts its part in."""
-        word = Const(0, 32)
+        """The word read from memories or generators: it ripples past the lanes, and each puts its part in.
+
+        So does what is read; that is there long before the data.
+        """
+        word, asked = Const(0, 32), Cat(region, addr[2:8], select)
         for lane in range(self.config.size):
             rippled = Signal(32, name=f"lane_word{lane}")
             m.d.sync += rippled.eq(word)
+            asked = register(m, asked, f"asked{lane}")
+            region, number, select = asked[:4], asked[4:10], asked[10:]
             with m.Switch(region):
                 with m.Case(Region.REGISTERS):
-                    with m.If(addr[2:8] == lane):
+                    with m.If(number == lane):
                         m.d.sync += rippled.eq(self.seed_state[lane])
                 for memory in MEMORIES:
                     bits = 8 * self.config.lane_bytes(memory)
@@ -247,10 +281,10 @@ class HostInterface(wiring.Component):
                   register: Signal, read: Signal) -> None:
         register_q = Signal(32)
         m.d.sync += register_q.eq(register)
-        m.d.comb += read.eq(Mux(lanes, lane_word, register_q))
+        m.d.sync += read.eq(Mux(lanes, lane_word, register_q))
         with m.Switch(region):
             with m.Case(Region.PROGRAM):
-                m.d.comb += read.eq(Mux(addr[2], program[32:], program[:32]))  # type: ignore[index]
+                m.d.sync += read.eq(Mux(addr[2], program[32:], program[:32]))  # type: ignore[index]
             with m.Case(Region.TABLE):
-                m.d.comb += read.eq(self.t_r_data)
+                m.d.sync += read.eq(self.t_r_data)
 

@@ -68,7 +68,8 @@ class LinkTarget(Component):
         ]
 
         reply, last = Signal(32, reset_less=True), Signal()  # the next word to send; this access is the last one
-        m.d.sync += [reply.eq(result.data), last.eq(done + 1 == parser.count)]
+        take = Signal()  # a cycle before ``parser.take``, which much depends on
+        m.d.sync += [reply.eq(result.data), last.eq(done + 1 == parser.count), parser.take.eq(take)]
         part, words, shift, left = Signal(3), Signal(range(MAX_WORDS + 1)), Signal(32), Signal(3)
         crc = Signal(16)
         m.d.comb += [result.addr.eq(words), result.en.eq(1), tx.i.payload.eq(shift)]
@@ -76,7 +77,7 @@ class LinkTarget(Component):
             with m.State("IDLE"):
                 m.d.sync += part.eq(0)
                 with m.If(parser.valid & executed & (parser.sequence == sequence) & (parser.command != Command.HELLO)):
-                    m.d.comb += parser.take.eq(1)
+                    m.d.comb += take.eq(1)
                     m.next = "PART"
                 with m.Elif(parser.valid):
                     m.d.sync += [sequence.eq(parser.sequence), command.eq(parser.command), status.eq(ReplyStatus.OK)]
@@ -85,7 +86,7 @@ class LinkTarget(Component):
             with m.State("FETCH"):
                 m.next = "ACCESS"
                 with m.If(command == Command.HELLO):
-                    m.d.comb += [result_in.en.eq(1), result_in.data.eq(Cat(parser.address, VERSION)), parser.take.eq(1)]
+                    m.d.comb += [result_in.en.eq(1), result_in.data.eq(Cat(parser.address, VERSION)), take.eq(1)]
                     m.d.sync += done.eq(1)
                     m.next = "PART"
             with m.State("ACCESS"):
@@ -98,7 +99,7 @@ class LinkTarget(Component):
                     with m.Else():
                         m.d.sync += [done.eq(done + 1), address.eq(address + 4)]
                     with m.If(self.bus.error | last):
-                        m.d.comb += parser.take.eq(1)
+                        m.d.comb += take.eq(1)
                         m.next = "PART"
             with m.State("PART"):  # sync, header, words, CRC
                 m.d.sync += [words.eq(0), part.eq(part + 1)]

@@ -48,12 +48,13 @@ class LossUnit(wiring.Component):
     e_base, e_stride : In(17)           first word and words a row of the errors (ERR)
     z_en, z_addr, z_data                read root: lane n's data ``read_latency`` + n cycles after the address
     y_en, y_addr, y_data                the same for labels; a lane's data must hold until its next read
-    e_en, e_addr, e_data                write root: lane n stores ``e_data`` as it is n cycles after ``e_en``
+    e_en, e_addr, e_data                write root: lane n stores ``e_data`` as it is WRITE_DELAY + n cycles
+                                        after ``e_en``
     loss : Out(32)        sum over valid samples in 1/256 bit, wraps
     correct, samples : Out(16)          valid samples whose first maximum is the label; valid samples
 
     All inputs from ``rows`` to ``e_stride`` are static from start to done; both strides are ceil(cols / T). Results are
-    cleared by start and final at done. Time: max(2 P, P + 18) cycles a row with P = stride * T, plus P + 47 at most.
+    cleared by start and final at done. Time: max(2 P, P + 18) cycles a row with P = stride * T, plus P + 48 at most.
     No back-pressure: the memories must serve every access.
     """
 

@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
+from hw.memory import WRITE_DELAY
 from hw.multiplier import Multipliers
 from shiftgrad.config import WORD_BITS
 
@@ -79,7 +80,7 @@ class ErrorStream(wiring.Component):
     p : In(17)              unnormalised probability, from a block RAM
     hit : In(1)             the column is the label
     r : In(18)              reciprocal, valid from 2 cycles after the first column's read to 2 after the last one's
-    e_en, e_addr, e_data    write root; e_data is ``latency`` cycles after the read
+    e_en, e_addr, e_data    write root; e_data is ``latency`` cycles after the read, WRITE_DELAY after its root
     """
 
     latency = 8
@@ -115,7 +116,7 @@ class ErrorStream(wiring.Component):
         with m.Elif(self.start):
             m.d.sync += [self.active.eq(1), self.column.eq(0), lane.eq(0), words.eq(self.e_stride)]
 
-        m.d.comb += self.e_en.eq(delayed(m, word_start, self.latency, name="word_start"))
+        m.d.comb += self.e_en.eq(delayed(m, word_start, self.latency - WRITE_DELAY, name="word_start"))
         with m.If(self.restart):
             m.d.sync += self.e_addr.eq(self.e_base)
         with m.Elif(self.e_en):

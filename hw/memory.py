@@ -8,9 +8,10 @@ from amaranth.lib.wiring import In, Out
 from hw.scale import register
 from shiftgrad.config import WORD_BITS
 
-__all__ = ["READ_LATENCY", "HostWord", "SkewedMemory"]
+__all__ = ["READ_LATENCY", "WRITE_DELAY", "HostWord", "SkewedMemory"]
 
-READ_LATENCY = 2  # block RAM, then its output register
+READ_LATENCY = 3  # a register at the root, block RAM, its output register
+WRITE_DELAY = 1  # a register at the root
 
 
 class HostWord(data.Struct):
@@ -25,7 +26,7 @@ class HostWord(data.Struct):
 
 
 class SkewedMemory(wiring.Component):
-    """``lanes`` banks, one read and one write a cycle; lane n does in cycle t + n what the root asked in cycle t.
+    """``lanes`` banks, one read and one write a cycle; lane n does in cycle t + 1 + n what the root asked in cycle t.
 
     Parameters
     ----------
@@ -36,10 +37,11 @@ class SkewedMemory(wiring.Component):
     -------
     r_en, r_addr : In     read root; lane n's value is on ``r_data[n]`` READ_LATENCY + n cycles later, until the next
     r_data : Out          signed lanes
-    w_en, w_addr : In     write root; lane n stores ``w_data[n]`` as it is n cycles later
+    w_en, w_addr : In     write root; lane n stores ``w_data[n]`` as it is WRITE_DELAY + n cycles later
     w_data : In           signed lanes
     h_en : In(1)          with ``w_en``: store the bytes of the host word instead of ``w_data``
-    h_word : In           host word at lane n, n cycles after the root (rippled by its owner, shared by all memories)
+    h_word : In           host word at lane n, WRITE_DELAY + n cycles after the root (rippled by its owner, shared by
+                          all memories)
 
     A read whose root comes in the cycle of a write's gives the old value, and one two cycles later the new one; in
     between the word must not be read, for block RAMs do not say what they give. Addresses beyond ``depth`` must not be
@@ -71,7 +73,8 @@ class SkewedMemory(wiring.Component):
             clash = self.r_en & landing[0] & (self.r_addr == landing[1:])
             if self.every_read_counts:
                 m.d.sync += Assert(~clash, "a word is read in the cycle after its write")
-        read, write = Cat(self.r_en, self.r_addr[:bits]), Cat(self.w_en, self.h_en, self.w_addr[:bits])
+        read = register(m, Cat(self.r_en, self.r_addr[:bits]), "read0")
+        write = register(m, Cat(self.w_en, self.h_en, self.w_addr[:bits]), "write0")
         for lane in range(self.lanes):
             bank = Memory(shape=unsigned(self.width), depth=self.depth, init=[])
             m.submodules[f"bank{lane}"] = bank

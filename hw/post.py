@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.lane import Lane, LaneControl
-from hw.memory import READ_LATENCY
+from hw.memory import READ_LATENCY, WRITE_DELAY
 from hw.scale import register
 from shiftgrad.config import WORD_BITS
 
@@ -15,7 +15,8 @@ __all__ = ["PostProcessor"]
 class PostProcessor(wiring.Component):
     """Lanes plus the address pipeline from a drain token to its last write.
 
-    A token in cycle x belongs to the accumulators that reach lane n in cycle x + ACC_DELAY + n.
+    A token in cycle x belongs to the accumulators that reach lane n in cycle x + ACC_DELAY + n; it comes from far away,
+    so the first cycle goes to a register. So does the first one of ``acc``, ``aux``, ``gate`` and ``old``.
 
     Members
     -------
@@ -24,9 +25,11 @@ class PostProcessor(wiring.Component):
     aux_base, aux_by_tile : In         what is read with a row (bias, mask, momentum): at base + offset, or base + tile
     scalar_bias, scalar : In           static; with the first, the second operand of every lane is ``scalar``
     dst_base, q_base : In              old and new weights; requantised mantissas
-    aux_en, aux_addr : Out             its read root: in cycle x + 1, when control has ``add`` or ``mask``
+    aux_en, aux_addr : Out             its read root: in cycle x + 2, when control has ``add`` or ``mask`` and the
+                                       operand is not ``scalar``
     old_en, old_addr : Out             read root of the old weights
     q_en, q_addr, w_en, w_addr : Out   write roots of ``q`` and ``w_new``; silent in a range pass
+    q_soon, w_soon : Out(1)            without it, ``q_en`` or ``w_en`` is 0 in the next cycle
     acc, aux, old : In                 lane data, as the array (or vector unit) and the skewed memories give them
     gate : In(T)                       with ``aux``, a bit a lane: with control's ``mask``, results are 0 without it
     q, w_new : Out                     lane data for the write roots
@@ -36,11 +39,11 @@ class PostProcessor(wiring.Component):
     seed_load, seed_data, seed_state   generators: load lane n's when bit n is set; their states
     """
 
-    ACC_DELAY = 1 + READ_LATENCY
-    Q_DELAY = ACC_DELAY + Lane.Q_LATENCY
-    W_DELAY = ACC_DELAY + Lane.W_LATENCY
-    LARGEST_DELAY = ACC_DELAY + Lane.LARGEST_LATENCY
+    ACC_DELAY = 2 + READ_LATENCY
+    Q_DELAY = ACC_DELAY + 1 + Lane.Q_LATENCY - WRITE_DELAY
+    W_DELAY = ACC_DELAY + 1 + Lane.W_LATENCY - WRITE_DELAY
     OLD_DELAY = ACC_DELAY + Lane.W_DELAY - READ_LATENCY
+    LARGEST_DELAY = ACC_DELAY + 1 + Lane.LARGEST_LATENCY
 
     def __init__(self, *, size: int) -> None:
         self.size = size
@@ -66,6 +69,8 @@ class PostProcessor(wiring.Component):
             "old_addr": Out(WORD_BITS),
             "q_en": Out(1),
             "q_addr": Out(WORD_BITS),
+            "q_soon": Out(1),
+            "w_soon": Out(1),
             "w_en": Out(1),
             "w_addr": Out(WORD_BITS),
             "acc": In(lanes(signed(32))),
@@ -77,14 +82,14 @@ class PostProcessor(wiring.Component):
             "largest": Out(32),
             "clips": Out(unsigned(size.bit_length())),
             "seed_load": In(size),
-            "seed_data": In(32),
+            "seed_data": In(lanes(unsigned(32))),
             "seed_state": Out(lanes(unsigned(32))),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         valid, offset, count = [self.token], [self.offset], [self.lanes]
-        for stage in range(1, max(self.W_DELAY, self.ACC_DELAY + self.size) + 1):
+        for stage in range(1, max(self.W_DELAY, self.ACC_DELAY + self.size + 1) + 1):
             for pipe, name in ((valid, "valid"), (offset, "offset"), (count, "count")):
                 delayed = Signal.like(pipe[-1], name=f"{name}{stage}")
                 m.d.sync += delayed.eq(pipe[-1])
@@ -92,34 +97,35 @@ class PostProcessor(wiring.Component):
 
         write = ~self.control.range_pass
         m.d.comb += [
-            self.aux_en.eq(valid[1] & (self.control.add | self.control.mask)),
+            self.aux_en.eq(valid[2] & (self.control.add | self.control.mask) & ~self.scalar_bias),
             self.old_en.eq(valid[self.OLD_DELAY] & self.control.grad),
             self.q_en.eq(valid[self.Q_DELAY] & write),
             self.w_en.eq(valid[self.W_DELAY] & write & self.control.grad),
+            self.q_soon.eq(valid[self.Q_DELAY - 1]), self.w_soon.eq(valid[self.W_DELAY - 1]),
         ]
         m.d.sync += [
-            self.aux_addr.eq(self.aux_base + self.offset),
+            self.aux_addr.eq(self.aux_base + offset[1]),
             self.old_addr.eq(self.dst_base + offset[self.OLD_DELAY - 1]),
             self.q_addr.eq(self.q_base + offset[self.Q_DELAY - 1]),
             self.w_addr.eq(self.dst_base + offset[self.W_DELAY - 1]),
         ]
         with m.If(self.aux_by_tile):
-            m.d.sync += self.aux_addr.eq(self.aux_base + self.tile)
+            m.d.sync += self.aux_addr.eq(self.aux_base + register(m, self.tile, "tile1"))
 
         control, largest, clips = self.control, Const(0, 32), Const(0, 1)
         for n in range(self.size):
             lane = m.submodules[f"lane{n}"] = Lane(index=n)
             m.d.comb += [
                 lane.ctl.eq(control),
-                lane.valid.eq(valid[self.ACC_DELAY + n]),
-                lane.keep.eq(count[self.ACC_DELAY + n] > n),
-                lane.acc.eq(self.acc[n]),
-                lane.op2.eq(Mux(self.scalar_bias, self.scalar, self.aux[n])),
-                lane.gate.eq(self.gate[n]),
-                lane.w.eq(self.old[n]),
+                lane.valid.eq(valid[self.ACC_DELAY + 1 + n]),
+                lane.keep.eq(count[self.ACC_DELAY + 1 + n] > n),
+                lane.acc.eq(register(m, self.acc[n], f"acc{n}")),
+                lane.op2.eq(Mux(self.scalar_bias, self.scalar, register(m, self.aux[n], f"aux{n}"))),
+                lane.gate.eq(register(m, self.gate[n], f"gate{n}")),
+                lane.w.eq(register(m, self.old[n], f"old{n}")),
                 lane.largest_in.eq(largest), lane.clips_in.eq(clips),
                 lane.seed_load.eq(self.seed_load[n]),
-                lane.seed_data.eq(self.seed_data),
+                lane.seed_data.eq(self.seed_data[n]),
                 self.q[n].eq(lane.q),
                 self.w_new[n].eq(lane.w_new),
                 self.seed_state[n].eq(lane.seed_state),

@@ -17,6 +17,7 @@ from hw.operand import Operand, OperandCheck
 from hw.post import PostProcessor
 from hw.range import RangeUnit
 from hw.scalar import ScalarUnit
+from hw.scale import register
 from hw.table import Descriptor, Scale
 from shiftgrad.config import WORD_BITS, Config
 from shiftgrad.isa import OPERAND_NAMES, VECTORS, Flag, Opcode, Status
@@ -57,7 +58,7 @@ class Sequencer(wiring.Component):
     start, start_pc, abort : In    run from ``start_pc``; abort stops issuing at once and flushes the pipeline
     busy, status, pc, retired : Out
     p_addr, p_data : Out/In        program memory, data two cycles later
-    t_id, t_entry, t_write, t_scale : Out/In   tensor table, entry two cycles later
+    t_id, t_entry, t_write, t_scale : Out/In   tensor table, entry three cycles later
     s_next : Out(1)                ``s_en`` comes in the next cycle
     s_en, s_addr, s_data : Out/In  a scalar in lane 0 of the vector memory, READ_LATENCY cycles later
     lr_shift : In(6)               taken once an instruction
@@ -187,7 +188,8 @@ class Sequencer(wiring.Component):
 
     def _exponents(self, m: Module) -> None:
         """Which exponents count for which operation."""
-        operation, exponents, decoder = self.operation, self.exponents, self.decoder
+        self.late = register(m, self.operation, "operation_late")  # for what is not near
+        operation, exponents, decoder = self.late, self.exponents, self.decoder
         dst, a, b, c, d = (self.operands[i].entry.scale.exponent for i in range(5))
         pixels, average = Signal(17), Signal(5)
         bounds = [math.isqrt((1 << 2 * k - 1) - 1) + 1 for k in range(1, 17)]  # ceil(2^(k - 1/2))
@@ -225,7 +227,7 @@ class Sequencer(wiring.Component):
 
     def _geometry(self, m: Module) -> None:
         """Loops of a product; the parts of a backward one."""
-        geometry, operation = self.geometry, self.operation
+        geometry, operation = self.geometry, self.late
         weights, image = self.operands[2].entry, self.operands[0].entry
         self.odd_y, self.odd_x = Signal(), Signal()
         more_y, more_x = Signal(), Signal()  # there are odd lines, or pixels, to be done apart
@@ -244,7 +246,7 @@ class Sequencer(wiring.Component):
     # --- states -----------------------------------------------------------------------------------
 
     def _states(self, m: Module) -> None:
-        self.failed, self.error, self.prefetch = Signal(), Signal(Status), Signal()
+        self.failed, self.error, self.reason, self.prefetch = Signal(), Signal(Status), Signal(Status), Signal()
         word, result = self.word, Signal(8)  # the tensor whose exponent is stored
         self.storing = Signal()  # it is the one the table shows
         m.d.comb += self.p_addr.eq(self.pc)
@@ -268,6 +270,10 @@ class Sequencer(wiring.Component):
             self._prepare(m)
             self._run(m)
             self._store(m)
+            with m.State("FAILED"):
+                m.d.comb += self.prefetch.eq(1)
+                m.d.sync += [self.status.eq(self.reason), self.busy.eq(0)]
+                m.next = "IDLE"
             with m.State("ABORT"):  # writes under way reach memory, nothing new is issued
                 with m.If(self.over):
                     m.d.sync += self.busy.eq(0)
@@ -276,12 +282,12 @@ class Sequencer(wiring.Component):
     @contextmanager
     def _state(self, m: Module, name: str) -> Iterator[None]:
         """A state that a failed check or the host can end."""
-        drain_cycles = PostProcessor.W_DELAY + 2 * self.config.size + 8  # from an abort to the last write under way
+        drain_cycles = PostProcessor.W_DELAY + 2 * self.config.size + 12  # from an abort to the last write under way
         with m.State(name):
             yield
             with m.If(self.failed):
-                m.d.sync += [self.status.eq(self.error), self.busy.eq(0)]
-                m.next = "IDLE"
+                m.d.sync += self.reason.eq(self.error)
+                m.next = "FAILED"
             with m.If(self.abort):
                 self._wait(m, drain_cycles)
                 m.d.sync += self.status.eq(Status.ABORTED)
@@ -297,16 +303,17 @@ class Sequencer(wiring.Component):
         m.d.sync += [self.wait.eq(cycles), self.over.eq(0)]
 
     def _fetch(self, m: Module) -> None:
-        word, decoder, halt = self.word, self.decoder, Signal()
+        word, decoder, halt, beyond = self.word, self.decoder, Signal(), Signal()
         m.d.sync += halt.eq(word.opcode == Opcode.HALT)
         with self._state(m, "FETCH"):
             m.d.comb += self.prefetch.eq(1)
-            with m.If(self.pc >= self.config.program_words):
-                self._fail(m, Status.PC_RANGE)
+            m.d.sync += beyond.eq(self.pc >= self.config.program_words)
             m.next = "WORD"
         with self._state(m, "WORD"):
             m.d.comb += self.prefetch.eq(1)
             m.next = "LATCH"
+            with m.If(beyond):
+                self._fail(m, Status.PC_RANGE)
         with self._state(m, "LATCH"):
             m.d.comb += self.prefetch.eq(1)
             m.d.sync += [
@@ -325,8 +332,8 @@ class Sequencer(wiring.Component):
     def _take(self, m: Module) -> None:
         """Entries from the table to the check, and from there to the operands."""
         self.asked, self.checked = Signal(), Signal()
-        shown, keep = Signal(), Signal(len(OPERAND_NAMES))  # the table's data comes three cycles after the index
-        m.d.sync += [shown.eq(self.asked), self.check.start.eq(shown)]
+        shown, keep = Signal(2), Signal(len(OPERAND_NAMES))  # the table's data comes four cycles after the index
+        m.d.sync += [shown.eq(Cat(self.asked, shown)), self.check.start.eq(shown[1])]
         for i in range(len(OPERAND_NAMES)):  # a cycle late, so that their enables are registers
             m.d.sync += keep[i].eq(self.checked & (self.index == i))
             with m.If(keep[i]):
@@ -345,7 +352,7 @@ class Sequencer(wiring.Component):
 
         m.d.sync += self.asked.eq(0)
         with self._state(m, "OPERAND"):
-            self._wait(m, check.LATENCY + 2)
+            self._wait(m, check.LATENCY + 3)
             m.d.sync += self.asked.eq(1)
             m.next = "CHECK"
             with m.If(~decoder.used.bit_select(index, 1)):
@@ -468,7 +475,7 @@ class Sequencer(wiring.Component):
             m.d.sync += self.storing.eq(1)
             with m.If(self.over):
                 m.d.sync += self.t_write.eq(1)
-                m.next = "RETIRE"
+                m.next = "WRITE"
         with self._state(m, "LOSS"):
             m.d.sync += self.storing.eq(1)
             with m.If(self.loss_done):
@@ -478,6 +485,8 @@ class Sequencer(wiring.Component):
                 self.t_scale.eq(self.scaled.scale), self.t_scale.exponent.eq(LOSS_EXPONENT),
                 self.t_write.eq(1),
             ]
+            m.next = "WRITE"
+        with self._state(m, "WRITE"):  # on its way to the table
             m.next = "RETIRE"
         with self._state(m, "RETIRE"):
             m.d.sync += [self.pc.eq(self.pc + 1), self.retired.eq(self.retired + 1)]
@@ -497,7 +506,7 @@ class Sequencer(wiring.Component):
         ranging, writing = Signal(), Signal()
         m.d.comb += [
             ranging.eq((product & self.range_pass) | (ongoing("EXPONENTS") & self.measured)),
-            writing.eq((product & ~self.range_pass) | ongoing("STORE", "LOSS_STORE", "RETIRE")),
+            writing.eq((product & ~self.range_pass) | ongoing("STORE", "LOSS_STORE", "WRITE", "RETIRE")),
             *(activity.phase[name].eq(value) for name, value in phases.items()),
             activity.phase.other.eq(self.busy & ~Cat(phases.values()).any()),
             activity.loss.eq(ongoing("LOSS")), activity.range.eq(ranging), activity.write.eq(writing),

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.memory import READ_LATENCY
 from hw.post import PostProcessor
+from hw.scale import register
 from hw.vector_address import VectorOperand
 from hw.vector_lane import TotalScan, VectorControl, VectorLane
 from hw.vector_walk import VectorWalk
@@ -57,7 +58,7 @@ class VectorUnit(wiring.Component):
 
     ACC_DELAY = PostProcessor.ACC_DELAY
     # cycles from a word's step to:
-    X_STAGE = 1 + READ_LATENCY  # its data on ``x``
+    X_STAGE = 2 + READ_LATENCY  # its data behind ``x``, in a register
     ACC_STAGE = X_STAGE + VectorLane.LATENCY  # its ``acc`` and ``op2``
     ROUTE_STAGE = X_STAGE + VectorLane.ROUTE_LATENCY  # the same, MAXB
     # and as its step comes a cycle later
@@ -110,7 +111,7 @@ class VectorUnit(wiring.Component):
 
     def _roots(self, m: Module, step: data.View) -> None:
         """Read roots; the second operand of ADD, ADDB and MAXB is wanted later than the first."""
-        wait = self.ACC_STAGE - READ_LATENCY - 1
+        wait = self.ACC_STAGE - READ_LATENCY - 2
         enable = delayed(m, step.y_read, wait, "y_read", clear=self.abort)
         addr = delayed(m, step.y_addr, wait, "y_addr")
         m.d.sync += [
@@ -129,6 +130,8 @@ class VectorUnit(wiring.Component):
         for n in range(self.size):
             m.submodules[f"lane{n}"] = lane = VectorLane(lut_products=self.lut_products)
             keep = Signal(name=f"keep{n}")
+            control = register(m, control, f"control{n}")
+            x, y = register(m, self.x[n], f"x{n}"), register(m, self.y[n], f"y{n}")
             rank, take, emit = (self.X_STAGE + n + wait for wait in (lane.RANK_DELAY, lane.TAKE_DELAY, lane.EMIT_DELAY))
             m.d.sync += [
                 lane.use.eq(~control.total | (count[take - 1] > n)),
@@ -136,15 +139,15 @@ class VectorUnit(wiring.Component):
             ]
             m.d.comb += [
                 lane.control.eq(control),
-                lane.x.eq(self.x[n]),
-                lane.y.eq(self.y[n]),
+                lane.x.eq(x),
+                lane.y.eq(y),
                 lane.begin.eq(index[rank] == 0),
                 lane.index.eq(index[rank]),
                 lane.take.eq(index[take] == 3),
                 lane.emit.eq(index[emit]),
                 lane.first.eq(fresh[take]),
                 self.acc[n].eq(lane.sum),
-                self.op2[n].eq(Mux(keep, self.y[n], 0)),
+                self.op2[n].eq(Mux(keep, y, 0)),
             ]
             sums.append(lane.sum)
         return sums
@@ -156,7 +159,8 @@ class VectorUnit(wiring.Component):
         m.d.sync += offset.eq(Mux(control.route, step.x_addr - self.b.base, step.offset))
         late = self.ROUTE_STAGE - self.ACC_DELAY - 1
         early = self.ACC_STAGE - self.ACC_DELAY - 1
-        token, end = (delayed(m, step[name], late, name, clear=self.abort) for name in ("token", "end"))
+        longest = max(late, self.ACC_STAGE)
+        token, end = (delayed(m, step[name], longest, name, clear=self.abort) for name in ("token", "end"))
         count = delayed(m, step.lanes, late, "count")
         offset = [step.offset, *delayed(m, offset, late - 1, "offset")]
 

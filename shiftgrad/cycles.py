@@ -12,15 +12,15 @@ from shiftgrad.plan import Instruction, Plan, Tensor
 __all__ = ["Cost", "cost_of", "tile_cycles"]
 
 # --- fitted to the RTL's counters -------------------------------------------------------------------
-SETUP = 29  # fetch, comparisons and exponents of an instruction
-OPERAND = 15  # more for each operand it checks
-SCALAR = 14  # more for each scalar it brings to another exponent
+SETUP = 30  # fetch, comparisons and exponents of an instruction
+OPERAND = 16  # more for each operand it checks
+SCALAR = 15  # more for each scalar it brings to another exponent
 LOOPS = 15  # loops of a product, or of each part of it
-PASS = (4, 44)  # fill and tail of a pass: 4 T + 44
+PASS = (4, 47)  # fill and tail of a pass: 4 T + 47
 LOSS_ROW = 18  # a row of P = T stride logits: max(2 P, P + 18) cycles
-LOSS_END = 47  # after the last: P + 47
-HALT = 6
-STREAM_PASS = (2, 40)  # fill and tail of a pass of the vector unit: 2 T + 40
+LOSS_END = 48  # after the last: P + 48
+HALT = 7
+STREAM_PASS = (2, 44)  # fill and tail of a pass of the vector unit: 2 T + 44
 SUM_END = 6  # more for the total of a SUM: T + 6
 PAIR_WORD = 2  # cycles a word of ADD and ADDB with two operands
 MAX_WORD = 4  # cycles a word of the smaller image, both ways

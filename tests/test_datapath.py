@@ -14,7 +14,7 @@ from hw.array import SystolicArray
 from hw.drain import DrainController
 from hw.feeder import Feeder
 from hw.issuer import Issuer
-from hw.memory import SkewedMemory
+from hw.memory import WRITE_DELAY, SkewedMemory
 from hw.post import PostProcessor
 from tests.products import PHASES, Product, random_product
 
@@ -64,12 +64,12 @@ def words(matrix, images):
 
 
 async def store(ctx, memory, base, values):
-    """Through the skewed write port: lane n's value n cycles later."""
+    """Through the skewed write port: lane n's value WRITE_DELAY + n cycles later."""
     size = memory.lanes
-    for step in range(len(values) + size):
+    for step in range(len(values) + WRITE_DELAY + size):
         ctx.set(memory.w_en, step < len(values))
         ctx.set(memory.w_addr, base + min(step, len(values) - 1))
-        column = [int(values[step - n, n]) if 0 <= step - n < len(values) else 0 for n in range(size)]
+        column = [int(values[t, n]) if 0 <= (t := step - WRITE_DELAY - n) < len(values) else 0 for n in range(size)]
         ctx.set(memory.w_data, column)
         await ctx.tick()
 

@@ -46,7 +46,7 @@ def test_the_queue_has_every_job_once_and_the_first_study_first() -> None:
 
 
 def test_rates_and_lengths_by_batch() -> None:
-    assert [grid.middle_shift(b) for b in grid.BATCHES] == [8, 7, 6, 6, 4, 4]
+    assert [grid.middle_shift(b) for b in grid.BATCHES] == [7, 6, 5, 4, 4, 4]
     assert [grid.lengthened(3, b) for b in grid.BATCHES] == [3, 3, 3, 3, 6, 12]
     job = Job(study=TINY, variant="int8", batch=32, seed=2)
     assert [each.lr_shift for each in job.candidates] == [3, 4, 5] and job.candidates[0].variant == "int8"

@@ -12,8 +12,8 @@ from shiftgrad.datasets import load
 from shiftgrad.device import GoldenDevice
 from shiftgrad.host import Host
 from shiftgrad.models import mlp
-from shiftgrad.serial_device import SerialDevice
-from sim.board import BoardSimulation
+from sim.board import BoardDevice
+from sim.compare import MismatchError
 
 BATCH, STEPS = 32, 2
 BOARD = get_board("icebreaker")
@@ -51,8 +51,9 @@ def test_what_a_build_leaves(tmp_path):
 
 
 def test_steps_of_digits_at_the_pins():
-    board, digits = BoardSimulation(BOARD), load("digits", seed=0)
-    device, golden = SerialDevice(board.config, board.line), GoldenDevice(board.config)
+    """Compared after every instruction by the device, and with a machine of its own after every step."""
+    device, digits = BoardDevice(BOARD), load("digits", seed=0)
+    board, golden = device.board, GoldenDevice(device.config)
     plan = compile_network(mlp(64, (48,), 10), board.config, batch=BATCH, lr_shift=4)
     hosts = Host(device, plan), Host(golden, plan)
     for host in hosts:
@@ -69,4 +70,9 @@ def test_steps_of_digits_at_the_pins():
         for word, column in board.state.table.items():
             np.testing.assert_array_equal(column, golden.machine.table[:, word], err_msg=f"table word {word}")
         np.testing.assert_array_equal([lane[0] for lane in board.state.lfsr], golden.machine.lfsr)
-    board.close()
+    assert (device.compared_instructions, device.mismatches) == (9 * STEPS, 0)
+    device.golden.memories["wgt"][0, 0] ^= 1
+    device.golden.mark("wgt", 0, 1)
+    with pytest.raises(MismatchError, match="after instruction 0: wgt word 0 lane 0"):
+        hosts[0].train_step()
+    device.close()

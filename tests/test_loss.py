@@ -12,6 +12,7 @@ from amaranth.sim import Simulator
 from golden.numerics import loss_rows
 from hw.loss import LossUnit
 from hw.loss_error import Reciprocal
+from hw.memory import WRITE_DELAY
 
 SEED = 20240
 LATENCY = 2
@@ -82,7 +83,7 @@ def run(jobs: list[Job], *, lanes: int, classes: int, seed: int) -> list[Result]
             z = Skewed(pack(job.z, job.z_base, lanes, rng, 127))
             y = Skewed(pack(labels[None, :], job.y_base, lanes, rng, 32767))
             err = np.full((job.e_base + rows * stride + 1, lanes), UNWRITTEN)
-            writes: list[tuple[int, int]] = [(0, 0)] * lanes
+            writes: list[tuple[int, int]] = [(0, 0)] * (WRITE_DELAY + lanes)  # of this cycle and those before
             for name, value in {"rows": rows, "cols": cols, "exponent": job.exponent, "z_base": job.z_base,
                                 "z_stride": stride, "y_base": job.y_base, "e_base": job.e_base,
                                 "e_stride": stride}.items():
@@ -93,7 +94,7 @@ def run(jobs: list[Job], *, lanes: int, classes: int, seed: int) -> list[Result]
                 assert cycles < limit, f"no done after {cycles} cycles"
                 writes = [(ctx.get(dut.e_en), ctx.get(dut.e_addr)), *writes[:-1]]
                 data = ctx.get(dut.e_data)
-                for lane, (en, addr) in enumerate(writes):
+                for lane, (en, addr) in enumerate(writes[WRITE_DELAY:]):
                     if en:
                         err[addr, lane] = data
                 if ctx.get(dut.done):

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from amaranth.sim import Simulator
 
-from hw.memory import READ_LATENCY, SkewedMemory
+from hw.memory import READ_LATENCY, WRITE_DELAY, SkewedMemory
 
 SEED = 88
 
@@ -53,7 +53,7 @@ def test_random_traffic(lanes, depth, width):
         landing.clear()
         for n in range(lanes):
             latest = out[n][0]
-            if 0 <= (t := cycle - n) and roots[t]["r_en"]:
+            if 0 <= (t := cycle - WRITE_DELAY - n) and roots[t]["r_en"]:
                 latest = banks[n][roots[t]["r_addr"]]
             out[n] = [latest, *out[n][:-1]]
             if t < 0 or not (root := roots[t])["w_en"]:
@@ -73,13 +73,13 @@ def test_random_traffic(lanes, depth, width):
                 ctx.set(getattr(dut, name), int(root[name]))
             for n in range(lanes):
                 ctx.set(dut.w_data[n], values[cycle][n])
-                if cycle >= n:
-                    word = {name: roots[cycle - n][name] for name in ("data", "strobe", "select")}
+                if (t := cycle - WRITE_DELAY - n) >= 0:
+                    word = {name: roots[t][name] for name in ("data", "strobe", "select")}
                     ctx.set(dut.h_word[n], word)
             model(cycle)
             await ctx.tick()
             for n in range(lanes):
-                assert ctx.get(dut.r_data[n]) == out[n][READ_LATENCY - 1], (cycle, n)
+                assert ctx.get(dut.r_data[n]) == out[n][READ_LATENCY - 1 - WRITE_DELAY], (cycle, n)
 
     simulate(dut, bench)
     assert sum(root["h_en"] and root["w_en"] for root in roots) > 50

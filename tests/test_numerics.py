@@ -397,5 +397,15 @@ def test_gradient_draws_follow_the_drain(lanes: int, rows: int, cols: int, rng: 
     assert last.tolist() == state
 
 
+def test_states_made_ahead_are_the_same(rng: np.random.Generator) -> None:
+    ahead, state = generator.Ahead(), rng.integers(1, 2**32, 4, dtype=np.uint32)
+    for n in (1, 2, generator.AHEAD - 4, 1, 3, generator.AHEAD, generator.AHEAD + 1, 5):  # within, to and over the end
+        block = ahead.block(state, n)
+        assert np.array_equal(block, generator.xorshift_block(state, n))
+        state = block[-1].copy()
+    for other in (state + np.uint32(1), state):  # not where it was left
+        assert np.array_equal(ahead.block(other, 2), generator.xorshift_block(other, 2))
+
+
 def test_default_seeds() -> None:
     assert generator.default_seeds(3).tolist() == [0x9E3779B9, 0x3C6EF372, 0xDAA66D2B]

@@ -4,7 +4,8 @@ import random
 
 from amaranth.sim import Simulator
 
-from golden.machine import GoldenMachine, Stop
+from golden.issue import Issuer, Stop
+from golden.machine import GoldenMachine
 from hw.operand import OperandCheck
 from shiftgrad.config import Config
 from shiftgrad.isa import HISTORY, Memory, Status
@@ -27,7 +28,7 @@ def entry_of(tensor):
 
 def golden_status(machine, index, memory):
     try:
-        machine._operand(index, memory)
+        Issuer(machine.config).operand(index, memory, machine.table)
     except Stop as stop:
         return stop.status
     return Status.RESET

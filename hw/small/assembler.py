@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 
 __all__ = ["ADDRESS_BITS", "Assembler", "AssemblyError", "Op", "Port", "Read", "Slot"]
@@ -104,10 +105,10 @@ class Assembler:
 
     Parameters
     ----------
-    variables : data addresses for variables and constants, from the first on
+    variables : data addresses for variables and constants, in this order
     """
 
-    def __init__(self, variables: range) -> None:
+    def __init__(self, variables: Iterable[int]) -> None:
         self.free = iter(variables)
         self.code: list[tuple[Op, int | str]] = []
         self.labels: dict[str, int] = {}

@@ -44,7 +44,7 @@ class Firmware:
         data[layout.register("MAGIC")] = MAGIC
         data[layout.register("CONFIG")] = self.config.size | (self.config.tensors - 1).bit_length() << 8
         for i, (power, logarithm) in enumerate(zip(EXP2, LOG2, strict=True)):
-            data[layout.CURVES + i] = power & 0xFFFF | logarithm << 16
+            data[layout.CURVES + i] = power - 1 | logarithm << 16
         return data
 
     def _boot(self) -> None:

@@ -73,35 +73,48 @@ def _column(code: Assembler) -> None:
 
 
 def _tiles(code: Assembler) -> None:
-    go = code.local()
+    """Everything of a tile is ready before the one under way is done."""
+    whole, go, start, busy = (code.local() for _ in range(4))
     code.label("tile.next")
-    code.move("t.block", "block")
-    code.move("t.rows", LANES)
     code.load("rows")
     code.add(-LANES)
-    code.jump(go, when=Op.JP)
-    code.move("t.block", "block.last")
-    code.move("t.rows", "rows")
+    code.store("rows")
+    code.jump(whole, when=Op.JP)
+    code.add(LANES)
+    _prepare(code, "block.last")
+    code.jump(go)
+    code.label(whole)
+    code.load(LANES)
+    _prepare(code, "block")
     code.label(go)
-    for name in ("d.at", "c.at"):
-        code.load(name)
-        code.add("t.block")
-        code.store(name)
-    code.call("wait")
-    for port, name in ((Port.A_ADDR, "a.at"), (Port.B_ADDR, "b.at"), (Port.D_ADDR, "d.at"), (Port.C_ADDR, "c.at")):
+    code.read(Read.TILE)
+    code.jump(busy, when=Op.JNZ)
+    code.label(start)
+    for port, name in ((Port.A_ADDR, "a.at"), (Port.B_ADDR, "b.at"), (Port.D_ADDR, "d.at"), (Port.C_ADDR, "c.at"),
+                       (Port.TILE, "t.tile")):
         code.out(port, name)
-    code.load("tile")
-    code.add("t.rows")
-    code.out(Port.TILE)
     code.load("a.at")
     code.add("a.tile")
     code.store("a.at")
     code.load("rows")
-    code.add(-LANES)
-    code.store("rows")
     code.add(-1)
     code.jump("tile.next", when=Op.JP)
     code.leave("column")
+    code.label(busy)
+    code.read(Read.REQUEST)
+    code.jump(go, when=Op.JZ)
+    code.call("wait")
+    code.jump(start)
+
+
+def _prepare(code: Assembler, block: str) -> None:
+    """A tile of A rows, ``block`` words."""
+    code.add("tile")
+    code.store("t.tile")
+    for name in ("d.at", "c.at"):
+        code.load(name)
+        code.add(block)
+        code.store(name)
 
 
 def _wait(code: Assembler) -> None:

@@ -10,13 +10,13 @@ __all__ = [
     "WORDS", "check_small", "max_terms", "names", "register",
 ]
 
-VARIABLES = range(136)
+VARIABLES = (*range(136), *range(220, 224))  # the latter between the registers and the counters
 SLOTS = {name: 136 + 8 * i for i, name in enumerate(OPERAND_NAMES[:4])}  # operands
 SLOT = ("entry", "base", "rows", "cols", "stride", "exponent", "end", "count")  # words of a slot
 MASKS = 168  # defined bits of a tensor table entry's words
 BUFFER, CLASSES = 176, 32  # a row of LOSS
 REGISTERS = 208  # as the register window has them
-CURVES = 256  # EXP2, 16 bits of it, and LOG2 << 16
+CURVES = 256  # EXP2 - 1 and LOG2 << 16
 TABLE, TENSORS = 512, 64
 PROGRAM, INSTRUCTIONS = 1024, 128
 WORDS = 1280

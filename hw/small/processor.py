@@ -19,11 +19,11 @@ LOW = 1 << LOW_BITS
 
 
 class Processor(wiring.Component):
-    """Executes ``code``, an instruction in three cycles; see :class:`hw.small.assembler.Op`.
+    """Executes ``code``, an instruction in two cycles, one that may jump in three; see :class:`hw.small.assembler.Op`.
 
-    First cycle: the instruction has come from its memory; a data word is asked for and jumps are decided. Second cycle:
-    the word has come, or that of a port, and becomes b. Third cycle: A, data memory and ports are written, the next
-    instruction is asked for.
+    First cycle: the instruction has come from its memory; a data word is asked for. Second cycle: the word has come, or
+    that of a port, and becomes b; data memory, ports and P are written, jumps are decided, and unless the instruction
+    is one of those that look at A, the next one is asked for. Third cycle, most often the next one's first: A is written.
 
     Parameters
     ----------
@@ -47,22 +47,22 @@ class Processor(wiring.Component):
         m.submodules.code = code = Memory(shape=16, depth=len(self.code), init=self.code)
         fetch = code.read_port()
         self.fetched, self.operand, self.loaded = fetch.data, Signal(ADDRESS_BITS), Signal(32)
-        self.pc, self.link, self.pointer = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS), Signal(POINTER_BITS)
-        stage = Signal(3, init=0b100)  # one bit for each cycle
-        self.first, self.second, self.third = stage
-        started, warm = Signal(), Signal(WARM_BITS)
+        self.pc, self.link = Signal(ADDRESS_BITS, name="pc"), Signal(ADDRESS_BITS, name="link")
+        self.pointer, self.late = Signal(POINTER_BITS), Signal()
+        self.first, self.second, self.last = first, second, last = Signal(), Signal(), Signal(init=1)
+        third, warm = Signal(), Signal(WARM_BITS)
+        m.d.comb += [fetch.addr.eq(self.pc), fetch.en.eq((second & ~self.late) | last)]
         with m.If(warm[-1]):
-            m.d.sync += [stage.eq(stage.rotate_left(1)), started.eq(1)]
+            m.d.sync += [first.eq(fetch.en), second.eq(first), last.eq(second & self.late), third.eq(second)]
         with m.Else():
             m.d.sync += warm.eq(warm + 1)
-        m.d.comb += [fetch.addr.eq(self.pc), fetch.en.eq(self.third)]
-        with m.If(self.first):
+        with m.If(first):
             self._decode(m)
-            self._next(m)
-        with m.If(self.second):
+        self._next(m)
+        with m.If(second):
             self._fetch_operand(m)
-        self._execute(m, self.third & started)
-        self._data_memory(m, self.third & started & self.control["store"])
+        self._execute(m, third)
+        self._data_memory(m, second & self.control["store"])
         return m
 
     def _is(self, *ops: Op) -> Value:
@@ -77,10 +77,13 @@ class Processor(wiring.Component):
             "right": self._is(Op.SHR), "rotate": self._is(Op.ROR),
             "both": self._is(Op.AND, Op.ANI), "either": self._is(Op.OR), "differ": self._is(Op.XOR),
             "store": self._is(Op.STA, Op.STX), "output": self._is(Op.OUT), "point": self._is(Op.SETP),
+            "zero": self._is(Op.JZ), "other": self._is(Op.JNZ), "negative": self._is(Op.JN), "positive": self._is(Op.JP),
+            "computed": self._is(Op.JMPA),
             "changes": ~self._is(Op.STA, Op.STX, Op.OUT, Op.SETP) & ~(self.fetched[ADDRESS_BITS:] >= Op.JMP),
         }
         self.control = {name: Signal(name=name) for name in controls}
         m.d.sync += [self.control[name].eq(value) for name, value in controls.items()]
+        m.d.sync += self.late.eq(self._is(Op.JZ, Op.JNZ, Op.JN, Op.JP, Op.JMPA))
         m.d.sync += self.operand.eq(Mux(self._is(Op.LINK), self.link, self._address()))
 
     def _address(self) -> Value:
@@ -89,19 +92,18 @@ class Processor(wiring.Component):
         return Mux(self._is(Op.LDX, Op.STX), self.pointer[:ADDRESS_BITS] | n, n)
 
     def _next(self, m: Module) -> None:
-        """Program counter after the instruction fetched."""
-        zero, negative = self.value == 0, self.value[-1]
-        taken = (self._is(Op.JMP, Op.CALL) | (self._is(Op.JZ) & zero) | (self._is(Op.JNZ) & ~zero)
-                 | (self._is(Op.JN) & negative) | (self._is(Op.JP) & ~negative))
+        """Program counter: after the first cycle what does not depend on A, after the second what does."""
+        c, zero, negative = self.control, self.value == 0, self.value[-1]
+        taken = ((c["zero"] & zero) | (c["other"] & ~zero) | (c["negative"] & negative) | (c["positive"] & ~negative))
         following = Signal(ADDRESS_BITS)
         m.d.comb += following.eq(self.pc + 1)
-        m.d.sync += self.pc.eq(Mux(taken, self.fetched, following))
-        with m.If(self._is(Op.CALL)):
-            m.d.sync += self.link.eq(following)
-        with m.If(self._is(Op.RET)):
-            m.d.sync += self.pc.eq(self.link)
-        with m.If(self._is(Op.JMPA)):
-            m.d.sync += self.pc.eq(self.value)
+        with m.If(self.first):
+            m.d.sync += self.pc.eq(Mux(self._is(Op.RET), self.link,
+                                       Mux(self._is(Op.JMP, Op.CALL), self.fetched[:ADDRESS_BITS], following)))
+            with m.If(self._is(Op.CALL)):
+                m.d.sync += self.link.eq(following)
+        with m.Elif(self.second & (taken | c["computed"])):
+            m.d.sync += self.pc.eq(Mux(c["computed"], self.value, self.fetched))
 
     def _data_memory(self, m: Module, write: Value) -> None:
         """Two memories, the first as large as block RAMs make one without a multiplexer."""
@@ -131,7 +133,7 @@ class Processor(wiring.Component):
 
     def _execute(self, m: Module, now: Value) -> None:
         c, a, b = self.control, self.value, self.b
-        m.d.comb += [self.port.eq(self.operand), self.write.eq(now & c["output"])]
+        m.d.comb += [self.port.eq(self.operand), self.write.eq(self.second & c["output"])]
         total, logic, shifted = (Signal(32, name=name) for name in ("total", "logic", "shifted"))
         m.d.comb += [
             total.eq(a + b + c["minus"]),
@@ -140,7 +142,7 @@ class Processor(wiring.Component):
         ]
         with m.If(now & c["changes"]):
             m.d.sync += a.eq(Mux(c["adder"], Mux(c["multiply"], total >> 1, total), Mux(c["shifter"], shifted, logic)))
-        with m.If(now & c["point"]):
+        with m.If(self.second & c["point"]):
             m.d.sync += self.pointer.eq(a)
-        with m.If(now & c["multiply"]):
+        with m.Elif(now & c["multiply"]):
             m.d.sync += self.pointer.eq(self.pointer >> 1)
