@@ -132,9 +132,9 @@ class HostInterface(wiring.Component):
                     m.d.comb += [
                         window.eq(1),
                         legal.eq((word < config.words(memory)) & (lanes_whole if memory == "vec" else 1)),
+                        at_any_time.eq(write if memory in LOADABLE else 0),
                         window_word.eq(word),
                         window_read[i].eq(go & ~write),
-                        at_any_time.eq(write if memory in LOADABLE else 0),
                         select.eq(addr[2:shift]),
                     ]
 
