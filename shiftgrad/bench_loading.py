@@ -65,7 +65,7 @@ def _run(device: Device, clock: _Clock, overlaps: bool, seed: int) -> dict[str, 
     rng = np.random.default_rng(seed)
 
     def batch() -> Batch:
-        return rng.integers(0, 256, (BATCH, NETWORK.inputs), np.uint8), rng.integers(0, NETWORK.classes, BATCH)
+        return rng.integers(0, 256, (BATCH, NETWORK.elements), np.uint8), rng.integers(0, NETWORK.classes, BATCH)
 
     host.load_batch(*batch())
     host.train_step(0, batch if overlaps else lambda: None)
