@@ -25,7 +25,7 @@ __all__ = ["Campaign", "campaign_case", "main"]
 
 LOG_SECONDS = 15.0
 INTERRUPT_EVERY, LOAD_EVERY, FAULT_EVERY, FAULTS = 8, 2, 3, 4
-DENSE_SLOWER = 40  # the small machine's instructions, about
+DENSE_SLOWER = 8  # the small machine's instructions, about
 INTERRUPT_CYCLES = 40  # at most, times T, an instruction: about what the instructions take
 
 

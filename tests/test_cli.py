@@ -267,7 +267,8 @@ def test_serial_device(monkeypatch: pytest.MonkeyPatch) -> None:
         (("train", "--lr-drops", "0.9,0.1"), "drops must be fractions from 0 to 1, ascending"),
         (("train", "--lr-shift", "64"), "lr_shift"),
         (("train", "--device", "tpu"), "device must be golden, verilator, board:NAME or serial:PORT, got 'tpu'"),
-        (("train", "--device", "board:icebreaker"), "icebreaker carries up5k_4x4: wanted --config up5k_4x4, got sim_8x8"),
+        (("train", "--device", "board:icebreaker"), "icebreaker carries up5k_4x4: wanted --config up5k_4x4, got sim_8x8"
+         ),
         (("train", "--device", "board:none"), "no board 'none'; there are: "),
         (("train", "--device", "serial:"), "got 'serial:'"),
         (("train", "--compare"), "--compare needs --device verilator"),
