@@ -8,6 +8,8 @@ CONFIG ?= sim_8x8
 BOARD ?= ulx3s_85f
 RUN ?= train --config $(CONFIG) --model mlp --dataset digits --device verilator --report build/run --save build/run/checkpoint.npz --resume-if-present
 CONVRUN ?= train --model fixup_resnet --dataset digits --device verilator --report build/convrun --save build/convrun/checkpoint.npz --resume-if-present
+SMALLRUN ?= train --config up5k_4x4 --model mlp --dataset digits --device verilator --report build/smallrun --save build/smallrun/checkpoint.npz --resume-if-present
+PINS ?= train --config up5k_4x4 --model mlp --dataset digits --device board:icebreaker --max-steps 89 --test-samples 64
 BENCH ?= bench --out docs/results/bench
 SIM ?=
 PYTEST ?=
@@ -16,7 +18,7 @@ SEED ?= 0
 UNIT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run convrun test lint verilog sim campaign experiments bitstream timing area scaling-unit silicon bench clean distclean
+.PHONY: help install run convrun smallrun test lint verilog sim campaign experiments bitstream timing area scaling-unit silicon bench clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +37,10 @@ run: $(INSTALLED)  ## train a network on the simulated accelerator, every instru
 
 convrun: $(INSTALLED)  ## long: the same for a Fixup ResNet of 3 blocks
 	$(BIN)/shiftgrad $(CONVRUN)
+
+smallrun: $(INSTALLED)  ## long: the digits network on the UP5K's machine, then an epoch at the iCEBreaker's serial pins
+	$(BIN)/shiftgrad $(SMALLRUN)
+	$(BIN)/shiftgrad $(PINS)
 
 test: $(INSTALLED)  ## all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST)

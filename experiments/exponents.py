@@ -125,9 +125,10 @@ def _smooth(values: np.ndarray[Any, Any], width: int = 9) -> np.ndarray[Any, Any
 def _table(found: dict[str, Any], picture: Path) -> Iterator[str]:
     yield f"# Exponents, saturation and underflow: {found['dataset']}, {found['blocks']} blocks, batch {found['batch']}"
     yield ""
-    yield (f"`python -m experiments exponents --dataset {found['dataset']} --blocks {found['blocks']} "
-           f"--batch {found['batch']}`: int8, scale mode {found['scale']}, learning rate 2^-{found['lr_shift']}, "
-           f"{found['epochs']} epochs, seed {found['seed']}; {100 * found['accuracy']:.2f} % held out at the end. One "
+    options = " ".join(f"--{name.replace('_', '-')} {found[name]}"
+                       for name in ("dataset", "blocks", "batch", "seed", "lr_shift", "epochs"))
+    yield (f"`python -m experiments exponents {options}`: "
+           f"int8, scale mode {found['scale']}; {100 * found['accuracy']:.2f} % held out at the end. One "
            f"step in about {found['steps'][-1] // max(1, len(found['steps']) - 1)} is observed.")
     yield ""
     yield ("Saturated: share of all mantissas beyond 127 before they were clamped. Underflow: share of the sums other "

@@ -21,6 +21,7 @@ FIRST = (1, 32, 2, 128, 4, 8)  # order of work
 SEEDS = (0, 1, 2)
 AROUND = (-1, 0, 1)  # learning rates tried, as shifts around the middle one
 TUNE_SEED = 0
+SHORT_TUNING = 32  # largest batch whose learning rate is chosen in shorter runs: beyond, those would have too few steps
 
 
 def middle_shift(batch: int) -> int:
@@ -112,7 +113,8 @@ class Job:
 
     def hyper(self, lr_shift: int) -> Hyper:
         """How it trains: momentum 7/8, the learning rate a quarter of ``lr_shift``'s for the last 30 %."""
-        epochs = self.study.tune_epochs if self.tunes else self.study.epochs
+        short = self.tunes and self.batch <= SHORT_TUNING
+        epochs = self.study.tune_epochs if short else self.study.epochs
         return Hyper(batch=self.batch, epochs=lengthened(epochs, self.batch), lr_shift=lr_shift, seed=self.seed,
                      drops=(0.7, 0.7), flip=self.study.dataset == "cifar10", sample_every=max(1, 2048 // self.batch))
 

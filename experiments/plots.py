@@ -72,9 +72,12 @@ def curves(path: Path, results: Results, title: str) -> Path:
                     panel.plot([e["epoch"] for e in run["epochs"]], [100 * e["accuracy"] for e in run["epochs"]],
                                color=SHADES[variant], linewidth=1.3, alpha=0.85,
                                label=TITLES[variant] if not i else None)
-            panel.set(title=f"{title}, batch {batch}", xlabel="epoch")
+            panel.set(title=f"batch {batch}", xlabel="epoch")
         for panel in axes[len(batches):]:
             panel.set_visible(False)
+        figure = axes[0].get_figure()
+        assert figure
+        figure.suptitle(title, x=0.01, ha="left", weight="bold")
         axes[0].set_ylabel("held-out accuracy, %")
         axes[0].legend(loc="lower right")
 

@@ -199,7 +199,7 @@ class HostPort:
         if name == "MAGIC":
             return MAGIC
         if name == "CONFIG":
-            loads = 0 if self.config.dense else LOADS_WHILE_BUSY
+            loads = LOADS_WHILE_BUSY if self.config.loads_while_busy else 0
             return self.config.size | (self.config.tensors - 1).bit_length() << 8 | loads
         if name == "STATUS":
             return int(self.status) << 8

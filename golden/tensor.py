@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from golden.convolution import Window
 from shiftgrad.isa import KERNEL_MAX, PRODUCTS, SUM_BITS_MAX, TERMS_END, Opcode
@@ -67,13 +67,14 @@ def _halved(size: tuple[int, int]) -> tuple[int, int]:
     return (size[0] + 1) // 2, (size[1] + 1) // 2
 
 
-def tensor(index: int, words: NDArray[np.uint32]) -> Tensor:
-    """Entry ``index`` of the tensor table from its ``words``, unchecked."""
-    base, planes, place, form = words[:PLACE_WORDS].tolist()
+def tensor(index: int, words: ArrayLike) -> Tensor:
+    """Entry ``index`` of the tensor table from its 32-bit ``words``, unchecked."""
+    entry = np.array(words, "<u4")
+    base, planes, place, form = entry[:PLACE_WORDS].tolist()
     height, width = (form & 0xFF) + 1, (form >> 8 & 0xFF) + 1
     window = Window(height, width, (form >> 22 & 1) + 1, (form >> 23 & 1) + 1, form >> 16 & 7, form >> 19 & 7)
     return Tensor(index, place & 7, base & 0xFFFFF, place >> 16, planes & 0xFFFF, height, width, planes >> 16, window,
-                  *scales(words[None])[0])
+                  *scales(entry[None])[0])
 
 
 def scales(entries: NDArray[np.uint32]) -> list[tuple[int, int, tuple[int, ...]]]:

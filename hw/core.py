@@ -108,17 +108,20 @@ class Core(wiring.Component):
             host.t_r_data.eq(table.h_r_data),
             *(getattr(sequencer, name).eq(getattr(host, name))
               for name in ("start", "start_pc", "abort", "lr_shift", "p_data")),
-            sequencer.t_entry.eq(table.entry),
             sequencer.s_data.eq(self.memories["vec"].r_data[0]),
             sequencer.part_done.eq(self.issuer.closing),
             sequencer.pass_done.eq(self.drain.done | self.vector.done),
             sequencer.loss_done.eq(loss.done),
+            counters.clear.eq(host.clear),
+        ]
+        m.d.sync += [  # a cycle late
             counters.activity.eq(sequencer.activity),
             counters.feeding.eq(self.issuer.busy), counters.waiting.eq(self.issuer.waiting),
-            counters.streaming.eq(self.vector.busy), counters.macs.eq(self.issuer.macs), counters.clear.eq(host.clear),
+            counters.streaming.eq(self.vector.busy), counters.macs.eq(self.issuer.macs),
         ]
 
-        m.d.sync += [  # a cycle late
+        m.d.sync += [  # a cycle late, and so are entries
+            sequencer.t_entry.eq(table.entry),
             table.id.eq(Mux(sequencer.busy, sequencer.t_id, host.t_id)),
             table.h_word.eq(host.t_word), table.h_write.eq(host.t_write), table.h_w_data.eq(host.t_data),
             table.write.eq(sequencer.t_write), table.scale.eq(sequencer.t_scale),
@@ -201,7 +204,7 @@ class Core(wiring.Component):
         self._lanes(m, on_vector, total)
 
     def _lanes(self, m: Module, on_vector: Signal, total: Signal) -> None:
-        """Which memories a lane's data come from; told from lane to lane: they are far apart, and it is there in time."""
+        """Which memories a lane's data come from; told from lane to lane, for they are far apart."""
         post, vector, operation = self.post, self.vector, self.of_post
         chosen = Cat(on_vector, self.gradient, total, operation.bwd, operation.grad, self.forward | operation.maxb,
                      operation.add | operation["sum"])
@@ -248,6 +251,7 @@ class Core(wiring.Component):
         aux, old = (post.aux_en, post.aux_addr), (post.old_en, post.old_addr)
         x, y = (vector.x_en, vector.x_addr), (vector.y_en, vector.y_addr)
         both = (vector.x_en | vector.y_en, Mux(vector.x_en, vector.x_addr, vector.y_addr))
+        error = (register(m, loss.e_en, "e_en"), register(m, loss.e_addr, "e_addr"))
         q, w = (post.q_en, post.q_addr, post.q), (post.w_en, post.w_addr, post.w_new)
         masked = operation.bwd | operation.addb | operation.avgb
         readers = {
@@ -263,7 +267,7 @@ class Core(wiring.Component):
         }
         writers = {
             "act": [(self.forward, *q)],
-            "err": [(self.backward, *q), (operation.loss, loss.e_en, loss.e_addr, None)],  # its data goes to every lane
+            "err": [(self.backward, *q), (operation.loss, *error, None)],  # its data goes to every lane
             "wgt": [(operation.grad & ~self.ones, *w)],
             "mom": [(self.gradient, *q)],
             "vec": [(self.ones | operation["sum"], *w)],
@@ -290,12 +294,17 @@ class Core(wiring.Component):
                 for n, (chosen, enable, _) in enumerate(machine):
                     displaced = memory.h_en & register(m, chosen, f"{name}_due{n}") & enable
                     m.d.sync += Assert(~displaced, f"core: a host write to {name} displaces one of the machine")
+        # half of the lanes each; another start keeps the registers apart
+        errors = [Signal(8, name=f"error{half}", init=half) for half in range(2)]
+        m.d.sync += [error_of_half.eq(loss.e_data) for error_of_half in errors]
         lossy = operation.loss
         for n in range(self.config.size):
             lossy = register(m, lossy, f"lossy{n}")
             for name in MEMORIES:
                 value = writers[name][0][-1][n]
-                m.d.comb += self.memories[name].w_data[n].eq(Mux(lossy, loss.e_data, value) if name == "err" else value)
+                if name == "err":
+                    value = Mux(lossy, errors[2 * n // self.config.size], value)
+                m.d.comb += self.memories[name].w_data[n].eq(value)
 
     def _one(self, m: Module, roots: list, name: str) -> tuple[Value, Value]:
         """Enable and address of the root that is chosen; ``roots`` lists chosen in the next cycle, enable, address."""

@@ -1,5 +1,8 @@
 """Loop bounds and address steps of a product, from its operands' shapes."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -199,9 +202,10 @@ class Geometry(wiring.Component):
             Signal(WORD_BITS, name=name) for name in ("tap", "taps", "a_base", "b_base"))
         m.d.comb += [multiplier.a[0].eq(left), multiplier.b[0].eq(right), product.eq(multiplier.p[0])]
 
+        terms: list[tuple[Value, Value]] = []  # one of them at a time
+
         def multiply(n: int, u: Value, v: Value) -> None:
-            with m.If(cycle[n - 1]):
-                m.d.comb += [left.eq(u), right.eq(v)]
+            terms.append((Mux(cycle[n - 1], u, 0), Mux(cycle[n - 1], v, 0)))
 
         def take(n: int, register: Value, value: Value) -> None:
             with m.If(cycle[n - 1]):
@@ -222,6 +226,7 @@ class Geometry(wiring.Component):
         multiply(8, product, planes)
         multiply(9, a.entry.stride, x.away)
         multiply(10, tap, x.kernel)
+        m.d.comb += [left.eq(reduce(or_, (u for u, _ in terms))), right.eq(reduce(or_, (v for _, v in terms)))]
         take(4, tap, product)
         take(7, taps, product)
         take(9, a_base, _moved(a.entry.base, product, y.first < 0))

@@ -165,7 +165,7 @@ class HostInterface(wiring.Component):
                     m.d.sync += bus.ready.eq(1)
                 with m.Else():
                     m.d.comb += go.eq(1)
-                    m.d.sync += wait.eq(Mux(lanes, READ_LATENCY + config.size + 2, 5))
+                    m.d.sync += wait.eq(Mux(lanes, READ_LATENCY + config.size + 3, 6))
                     m.next = "READ"
             with m.State("OFFER"):
                 with m.If(self.m_granted):
@@ -260,21 +260,17 @@ class HostInterface(wiring.Component):
         """
         word, asked = Const(0, 32), Cat(region, addr[2:8], select)
         for lane in range(self.config.size):
-            rippled = Signal(32, name=f"lane_word{lane}")
-            m.d.sync += rippled.eq(word)
             asked = register(m, asked, f"asked{lane}")
             region, number, select = asked[:4], asked[4:10], asked[10:]
-            with m.Switch(region):
-                with m.Case(Region.REGISTERS):
-                    with m.If(number == lane):
-                        m.d.sync += rippled.eq(self.seed_state[lane])
-                for memory in MEMORIES:
-                    bits = 8 * self.config.lane_bytes(memory)
-                    part, index = lane % (32 // bits), lane // (32 // bits)
-                    with m.Case(Region[memory.upper()]), m.If(select == index):
-                        value = getattr(self.m_data, memory).word_select(lane, bits)
-                        m.d.sync += rippled[bits * part:bits * (part + 1)].eq(value)
-            word = rippled
+            seed = register(m, (region == Region.REGISTERS) & (number == lane), f"asked_seed{lane}")
+            part = self.seed_state[lane] & seed.replicate(32)
+            for memory in MEMORIES:
+                bits = 8 * self.config.lane_bytes(memory)
+                place, index = lane % (32 // bits), lane // (32 // bits)
+                wanted = register(m, (region == Region[memory.upper()]) & (select == index), f"asked_{memory}{lane}")
+                value = getattr(self.m_data, memory).word_select(lane, bits) & wanted.replicate(bits)
+                part = part | (value << bits * place)
+            word = register(m, word | register(m, part[:32], f"lane_part{lane}"), f"lane_word{lane}")
         return word
 
     def _read_mux(self, m: Module, region: Value, addr: Signal, lanes: Signal, lane_word: Value, program: object,

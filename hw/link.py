@@ -52,6 +52,7 @@ class LinkTarget(Component):
         m.submodules.replies = replies = Memory(shape=32, depth=MAX_WORDS, init=[])
         payload, payload_in = requests.read_port(), requests.write_port()
         result, result_in = replies.read_port(), replies.write_port()
+        result_now, result_value = Signal(), Signal(32)  # stored a cycle later
         m.d.comb += [
             rx.rx.eq(self.rx), self.tx.eq(tx.tx), self.dropped.eq(parser.dropped | rx.error),
             parser.byte.eq(rx.data), parser.byte_valid.eq(rx.valid), parser.byte_error.eq(rx.error),
@@ -64,8 +65,10 @@ class LinkTarget(Component):
         m.d.comb += [
             self.bus.write.eq(command == Command.WRITE), self.bus.strobe.eq(0xF), self.bus.w_data.eq(payload.data),
             self.bus.addr.eq(address),
-            payload.addr.eq(done), payload.en.eq(1), result_in.addr.eq(done), result_in.data.eq(self.bus.r_data),
+            payload.addr.eq(done), payload.en.eq(1), result_value.eq(self.bus.r_data),
         ]
+
+        m.d.sync += [result_in.en.eq(result_now), result_in.addr.eq(done), result_in.data.eq(result_value)]
 
         reply, last = Signal(32, reset_less=True), Signal()  # the next word to send; this access is the last one
         take = Signal()  # a cycle before ``parser.take``, which much depends on
@@ -86,13 +89,13 @@ class LinkTarget(Component):
             with m.State("FETCH"):
                 m.next = "ACCESS"
                 with m.If(command == Command.HELLO):
-                    m.d.comb += [result_in.en.eq(1), result_in.data.eq(Cat(parser.address, VERSION)), take.eq(1)]
+                    m.d.comb += [result_now.eq(1), result_value.eq(Cat(parser.address, VERSION)), take.eq(1)]
                     m.d.sync += done.eq(1)
                     m.next = "PART"
             with m.State("ACCESS"):
                 m.d.comb += self.bus.valid.eq(1)
                 with m.If(self.bus.ready):
-                    m.d.comb += result_in.en.eq(~self.bus.error)
+                    m.d.comb += result_now.eq(~self.bus.error)
                     m.next = "FETCH"
                     with m.If(self.bus.error):
                         m.d.sync += status.eq(ReplyStatus.BUS_ERROR)

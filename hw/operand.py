@@ -1,6 +1,6 @@
 """An operand of an instruction: its descriptor, what follows from it, and the checks it must pass alone."""
 
-from amaranth.hdl import Cat, Module, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -112,17 +112,16 @@ class OperandCheck(wiring.Component):
         m.d.sync += cycle.eq(Cat(self.start, cycle))
         at = {0: self.start, **{n + 1: cycle[n] for n in range(len(cycle))}}
         many, end = Signal(), Signal(34)
-        m.d.comb += [left.eq(width), right.eq(entry.stride)]
-        with m.If(at[0]):
-            m.d.comb += right.eq(height)
+        m.d.comb += [
+            left.eq(Mux(at[0] | at[1], width, 0) | Mux(at[3], product[:17], 0) | Mux(at[4], pixels, 0)
+                    | Mux(at[6], product[:16], 0)),
+            right.eq(Mux(at[0], height, 0) | Mux(at[3], entry.planes, 0) | Mux(at[0] | at[3], 0, entry.stride)),
+        ]
         with m.If(at[3]):
-            m.d.comb += [left.eq(product), right.eq(entry.planes)]
             m.d.sync += pixels.eq(product)
         with m.If(at[4]):
-            m.d.comb += left.eq(pixels)
             m.d.sync += line.eq(product)
         with m.If(at[6]):
-            m.d.comb += left.eq(product[:16])
             m.d.sync += [rows.eq(product), many.eq(product[16:].any())]
         with m.If(at[7]):
             m.d.sync += image.eq(product)

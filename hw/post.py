@@ -1,6 +1,6 @@
 """The post-processor: one lane a column, and the addresses that go with its rows."""
 
-from amaranth.hdl import Assert, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Assert, Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -113,14 +113,16 @@ class PostProcessor(wiring.Component):
             m.d.sync += self.aux_addr.eq(self.aux_base + register(m, self.tile, "tile1"))
 
         control, largest, clips = self.control, Const(0, 32), Const(0, 1)
+        scalar = Cat(self.scalar_bias, self.scalar)  # static, and there long before
         for n in range(self.size):
             lane = m.submodules[f"lane{n}"] = Lane(index=n)
+            scalar = register(m, scalar, f"scalar{n}")
             m.d.comb += [
                 lane.ctl.eq(control),
                 lane.valid.eq(valid[self.ACC_DELAY + 1 + n]),
                 lane.keep.eq(count[self.ACC_DELAY + 1 + n] > n),
                 lane.acc.eq(register(m, self.acc[n], f"acc{n}")),
-                lane.op2.eq(Mux(self.scalar_bias, self.scalar, register(m, self.aux[n], f"aux{n}"))),
+                lane.op2.eq(Mux(scalar[0], scalar[1:].as_signed(), register(m, self.aux[n], f"aux{n}"))),
                 lane.gate.eq(register(m, self.gate[n], f"gate{n}")),
                 lane.w.eq(register(m, self.old[n], f"old{n}")),
                 lane.largest_in.eq(largest), lane.clips_in.eq(clips),

@@ -58,7 +58,7 @@ class Sequencer(wiring.Component):
     start, start_pc, abort : In    run from ``start_pc``; abort stops issuing at once and flushes the pipeline
     busy, status, pc, retired : Out
     p_addr, p_data : Out/In        program memory, data two cycles later
-    t_id, t_entry, t_write, t_scale : Out/In   tensor table, entry three cycles later
+    t_id, t_entry, t_write, t_scale : Out/In   tensor table, entry four cycles later
     s_next : Out(1)                ``s_en`` comes in the next cycle
     s_en, s_addr, s_data : Out/In  a scalar in lane 0 of the vector memory, READ_LATENCY cycles later
     lr_shift : In(6)               taken once an instruction
@@ -155,6 +155,7 @@ class Sequencer(wiring.Component):
         self._exponents(m)
         self._geometry(m)
         self._take(m)
+        self._scalars(m)
         self._states(m)
         self._activity(m)
         if platform is None:  # simulation and formal
@@ -243,6 +244,21 @@ class Sequencer(wiring.Component):
         ]
         m.d.sync += self.last_part.eq((self.odd_y == more_y) & (self.odd_x == more_x))
 
+    def _scalars(self, m: Module) -> None:
+        """What the scalars set, a cycle after the state that says so."""
+        operation, scalars = self.operation, self.scalars
+        self.forget, self.take_c, self.take_d = (Signal(name=name) for name in ("forget", "take_c", "take_d"))
+        with m.If(self.forget):
+            m.d.sync += [self.offset.eq(0), self.factor.eq(Mux(operation.add | operation.addb, ONE, 1)),
+                         self.term.eq(0), self.scalar_bias.eq(0)]
+        with m.If(self.take_c):
+            m.d.sync += [self.term.eq(Mux(operation.add, scalars.y, 0)),
+                         self.scalar.eq(scalars.value), self.scalar_bias.eq(operation.fwd)]
+        with m.If(self.take_d):
+            m.d.sync += self.offset.eq(scalars.small)
+            with m.If(operation.vector):
+                m.d.sync += self.factor.eq(scalars.value)
+
     # --- states -----------------------------------------------------------------------------------
 
     def _states(self, m: Module) -> None:
@@ -304,7 +320,8 @@ class Sequencer(wiring.Component):
 
     def _fetch(self, m: Module) -> None:
         word, decoder, halt, beyond = self.word, self.decoder, Signal(), Signal()
-        m.d.sync += halt.eq(word.opcode == Opcode.HALT)
+        illegal = Signal()
+        m.d.sync += [halt.eq(word.opcode == Opcode.HALT), illegal.eq(decoder.status != Status.RESET)]
         with self._state(m, "FETCH"):
             m.d.comb += self.prefetch.eq(1)
             m.d.sync += beyond.eq(self.pc >= self.config.program_words)
@@ -318,13 +335,13 @@ class Sequencer(wiring.Component):
             m.d.comb += self.prefetch.eq(1)
             m.d.sync += [
                 word.eq(self.p_data), decoder.lr_shift.eq(self.lr_shift), self.index.eq(0), self.measured.eq(0)]
-            self._wait(m, decoder.WORD_LATENCY)
+            self._wait(m, decoder.WORD_LATENCY + 1)
             m.next = "DECODE"
         with self._state(m, "DECODE"):
             m.d.comb += self.prefetch.eq(1)
             with m.If(self.over):
                 m.next = "OPERAND"
-                with m.If(decoder.status != Status.RESET):
+                with m.If(illegal):
                     self._fail(m, decoder.status)
                 with m.Elif(halt):
                     self._fail(m, Status.HALTED)
@@ -332,8 +349,8 @@ class Sequencer(wiring.Component):
     def _take(self, m: Module) -> None:
         """Entries from the table to the check, and from there to the operands."""
         self.asked, self.checked = Signal(), Signal()
-        shown, keep = Signal(2), Signal(len(OPERAND_NAMES))  # the table's data comes four cycles after the index
-        m.d.sync += [shown.eq(Cat(self.asked, shown)), self.check.start.eq(shown[1])]
+        shown, keep = Signal(3), Signal(len(OPERAND_NAMES))  # the table's data comes five cycles after the index
+        m.d.sync += [shown.eq(Cat(self.asked, shown)), self.check.start.eq(shown[2])]
         for i in range(len(OPERAND_NAMES)):  # a cycle late, so that their enables are registers
             m.d.sync += keep[i].eq(self.checked & (self.index == i))
             with m.If(keep[i]):
@@ -343,16 +360,24 @@ class Sequencer(wiring.Component):
         """Each operand used, then all together."""
         decoder, check, index = self.decoder, self.check, self.index
         last = index == len(OPERAND_NAMES) - 1
+        misfit, apart, how = Signal(), Signal(), Signal(Status)
+        m.d.sync += [
+            misfit.eq(check.status != Status.RESET),
+            apart.eq(decoder.rate_error | decoder.overlap_error | decoder.shape_error),
+            how.eq(Mux(decoder.shape_error, Status.BAD_SHAPE,
+                       Mux(decoder.overlap_error, Status.OVERLAP, Status.OVERFLOW))),
+        ]
+
         def proceed() -> None:
             m.next = "OPERAND"
             m.d.sync += index.eq(index + 1)
             with m.If(last):
-                self._wait(m, decoder.LATENCY + 1)
+                self._wait(m, decoder.LATENCY + 2)
                 m.next = "AGREE"
 
         m.d.sync += self.asked.eq(0)
         with self._state(m, "OPERAND"):
-            self._wait(m, check.LATENCY + 3)
+            self._wait(m, check.LATENCY + 5)
             m.d.sync += self.asked.eq(1)
             m.next = "CHECK"
             with m.If(~decoder.used.bit_select(index, 1)):
@@ -362,21 +387,18 @@ class Sequencer(wiring.Component):
             with m.If(self.over):
                 m.d.comb += self.checked.eq(1)
                 proceed()
-                with m.If(check.status != Status.RESET):
+                with m.If(misfit):
                     self._fail(m, check.status)
         with self._state(m, "AGREE"):
             with m.If(self.over):
-                # the operands were there for LATENCY cycles; what depends on the number of pixels needs 3 more
-                self._wait(m, self.exponents.LATENCY + 3 - decoder.LATENCY - 1)
+                # the operands were there for LATENCY + 1 cycles; what depends on the number of pixels needs 3 more
+                self._wait(m, self.exponents.LATENCY + 3 - decoder.LATENCY - 2)
                 m.next = "EXPONENTS"
                 with m.If(self.operation.loss):
                     m.d.sync += self.loss_start.eq(1)
                     m.next = "LOSS"
-                for wrong, status in ((decoder.rate_error, Status.OVERFLOW), (decoder.overlap_error, Status.OVERLAP),
-                                      (decoder.shape_error, Status.BAD_SHAPE)):  # the last one counts
-                    with m.If(wrong):
-                        self._fail(m, status)
-                with m.If(self.failed):
+                with m.If(apart):
+                    self._fail(m, how)
                     m.d.sync += self.loss_start.eq(0)
 
     def _prepare(self, m: Module) -> None:
@@ -392,6 +414,9 @@ class Sequencer(wiring.Component):
             self.s_addr.eq(Mux(on_c, self.operands[3].entry.base, self.operands[4].entry.base)),
         ]
         m.d.comb += scalars.d.eq(clamp(m, distance, -31, 31, "distance"))
+
+        forget, shifted, take_c, take_d = self.forget, Signal(), self.take_c, self.take_d
+        m.d.sync += [signal.eq(0) for signal in (forget, shifted, take_c, take_d)]
 
         def scalar_next(done: bool) -> None:
             with m.If(scalar_c if not done else Const(0)):
@@ -409,10 +434,7 @@ class Sequencer(wiring.Component):
                 with m.If(self.measured):
                     scalar_next(True)
                 with m.Else():
-                    m.d.sync += [
-                        self.offset.eq(0), self.factor.eq(Mux(operation.add | operation.addb, ONE, 1)), self.term.eq(0),
-                        self.scalar_bias.eq(0),
-                    ]
+                    m.d.sync += forget.eq(1)
                     with m.If(operation.scalar):
                         m.next = "SCALAR"
                     with m.Else():
@@ -426,15 +448,12 @@ class Sequencer(wiring.Component):
                 m.d.sync += [scalars.value.eq(self.s_data), scalars.start.eq(1)]
                 m.next = "SCALAR_SHIFT"
         with self._state(m, "SCALAR_SHIFT"):
-            with m.If(~scalars.start & ~scalars.busy):
+            m.d.sync += shifted.eq(~scalars.start & ~scalars.busy & ~shifted)
+            with m.If(shifted):
+                m.d.sync += [take_c.eq(on_c), take_d.eq(~on_c)]
                 with m.If(on_c):
-                    m.d.sync += [self.term.eq(Mux(operation.add, scalars.y, 0)),
-                                 self.scalar.eq(scalars.value), self.scalar_bias.eq(operation.fwd)]
                     scalar_next(True)
                 with m.Else():
-                    m.d.sync += self.offset.eq(scalars.small)
-                    with m.If(operation.vector):
-                        m.d.sync += self.factor.eq(scalars.value)
                     scalar_next(False)
         with self._state(m, "GEOMETRY"):
             with m.If(self.over | operation.vector):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shiftgrad import bench_network, bench_products, bench_scaling, bench_silicon, bench_speed
+from shiftgrad import bench_loading, bench_network, bench_products, bench_scaling, bench_silicon, bench_speed
 from shiftgrad.config import get_config
 from shiftgrad.files import check_writable, write_bytes, write_text
 
@@ -78,6 +78,10 @@ def _speed(s: Settings) -> dict[str, Any]:
                                progress=s.progress)
 
 
+def _loading(s: Settings) -> dict[str, Any]:
+    return bench_loading.measure(s.config or "sim_4x4", "ulx3s_25f", seed=s.seed, progress=s.progress)
+
+
 def _silicon(s: Settings) -> dict[str, Any]:
     return bench_silicon.measure(s.builds, s.progress)
 
@@ -91,6 +95,8 @@ PARTS = {
                     markdown=bench_scaling.markdown, plots=bench_scaling.plots),
     "speed": Part(title="Speed of the simulation", measure=_speed, summary=bench_speed.summary,
                   markdown=bench_speed.markdown, plots=bench_speed.plots),
+    "loading": Part(title="The next mini-batch", measure=_loading, summary=bench_loading.summary,
+                    markdown=bench_loading.markdown, plots=bench_loading.plots),
     "silicon": Part(title="On silicon", measure=_silicon, summary=bench_silicon.summary,
                     markdown=bench_silicon.markdown, plots=bench_silicon.plots),
 }

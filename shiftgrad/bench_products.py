@@ -20,7 +20,7 @@ from shiftgrad.isa import Flag, Memory, Opcode, Region, Status
 from shiftgrad.meters import read_counters
 from shiftgrad.models import mlp
 from shiftgrad.packing import choose
-from shiftgrad.plan import Instruction, Plan, Tensor
+from shiftgrad.plan import Instruction, Loading, Plan, Tensor
 from shiftgrad.plots import CAUSES
 from shiftgrad.record import PHASES, Totals
 
@@ -60,7 +60,8 @@ def product_plan(config: Config, phase: str, m: int, n: int, k: int, scale: str 
     )
     network = mlp(k, (), max(2, n), name=f"{phase}-{m}x{n}x{k}")
     return Plan(network=network, config=config, batch=m, lr_shift=0, scale=scale, packing=choose(network, config),
-                tensors=tuple(tensors), instructions=program, entries={"train": 0})
+                tensors=tuple(tensors), instructions=program, entries={"train": 0},
+                loading=Loading(second={}, why="for this is a single product"))
 
 
 def measure(config: Config, *, device: str = "verilator", sizes: Sequence[int] = (64, 128),

@@ -459,6 +459,7 @@ def bench(parts: tuple[str, ...], config: str | None, out: Path, verbose: bool, 
     network    every instruction of a Fixup ResNet's step: 3 blocks of 16, 32, 64 channels on 28 x 28, batch 8
     scaling    that step, batch 4, on arrays of 4 x 4, 8 x 8 and 16 x 16
     speed      cycles a second of the simulation at 12 x 12, and the golden machine beside the simulated one
+    loading    cycles between steps, the next mini-batch loaded then or before: AXI4-Lite, and a serial line
     silicon    clock and size of the boards that `shiftgrad silicon` has built, images a second beside PyTorch
 
     --config chooses another machine for products, network, or the simulation's speed. Parts that are not measured

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 
 from shiftgrad import isa, limits
-from shiftgrad.config import Config
-from shiftgrad.draft import PIXEL_EXPONENT, Draft, Order
+from shiftgrad.config import MEMORIES, Config
+from shiftgrad.draft import PIXEL_EXPONENT, Draft, Entry, Order
 from shiftgrad.isa import Flag, Memory, Opcode
 from shiftgrad.limits import CompileError
 from shiftgrad.lower import lower
 from shiftgrad.models import Network
 from shiftgrad.packing import choose
-from shiftgrad.plan import Instruction, Plan, Tensor, first_fit
+from shiftgrad.plan import LOADED, Instruction, Loading, Plan, Tensor, first_fit
 
 __all__ = ["PIXEL_EXPONENT", "SCALES", "CompileError", "batch_shift", "compile_network"]
 
 SCALES = ("delayed", "current")
+NEXT = "next "  # before the name of a tensor: its second place
 
 
 def batch_shift(batch: int) -> int:
@@ -64,14 +65,14 @@ def compile_network(network: Network, config: Config, *, batch: int, lr_shift: i
     limits.check_entries(draft)
     limits.check_operations(network, config, draft)
     limits.check_counts(network, config, draft)
-    tensors = _tensors(network, config, draft)
+    tensors, loading = _tensors(network, config, draft)
     return Plan(network=network, config=config, batch=batch, lr_shift=lr_shift, scale=scale, packing=packing,
-                tensors=tensors, instructions=_instructions(draft, tensors), entries=entries)
+                tensors=tensors, instructions=_instructions(draft, tensors), entries=entries, loading=loading)
 
 
 # --- places ---------------------------------------------------------------------------------------
 
-def _live(draft: Draft) -> dict[str, tuple[int, int]]:
+def _live(draft: Draft, *, doubled: bool = False) -> dict[str, tuple[int, int]]:
     """First and last instruction of the train program that need a tensor kept: all for parameters and labels."""
     train = [order.operands for order in draft.orders if order.program == "train"]
     found: dict[str, tuple[int, int]] = {}
@@ -81,26 +82,60 @@ def _live(draft: Draft) -> dict[str, tuple[int, int]]:
     for name, entry in draft.entries.items():
         if entry.memory not in (Memory.ACT, Memory.ERR):
             found[name] = (0, len(train) - 1)
-    found["input"] = (0, found["input"][1])  # the host writes it
+    # the host writes it: before a program, or while one runs on another
+    found["input"] = (0, len(train) - 1 if doubled else found["input"][1])
     return found
 
 
-def _tensors(network: Network, config: Config, draft: Draft) -> tuple[Tensor, ...]:
-    live = _live(draft)
+def _tensors(network: Network, config: Config, draft: Draft) -> tuple[tuple[Tensor, ...], Loading]:
+    live = _live(draft, doubled=True)
     draft.entries = {name: entry for name, entry in draft.entries.items() if name in live}
-    words = {name: entry.rows * config.stride(entry.cols) for name, entry in draft.entries.items()}
-    bases: dict[str, int] = {}
-    for memory in Memory:
-        names = [name for name, entry in draft.entries.items() if entry.memory == memory]
-        placed = dict(zip(names, first_fit([(words[name], *live[name]) for name in names]), strict=True))
-        limits.check_fit(network, config, draft, memory, {name: base + words[name] for name, base in placed.items()})
-        bases |= placed
+    bases, loading = _doubled(config, draft, live)
+    if not loading.second:
+        live = _live(draft)
+        bases = _placed(config, draft, live)
+        for memory in Memory:
+            ends = {name: bases[name] + _words(config, entry) for name, entry in draft.entries.items()
+                    if entry.memory == memory}
+            limits.check_fit(network, config, draft, memory, ends)
     return tuple(
         Tensor(name=name, id=i, memory=e.memory, base=bases[name], stride=config.stride(e.cols), planes=e.planes,
                height=e.height, width=e.width, cols=e.cols, window=e.window, exponent=e.exponent, layer=e.layer,
                live=live[name])
         for i, (name, e) in enumerate(draft.entries.items())
-    )
+    ), loading
+
+
+def _words(config: Config, entry: Entry) -> int:
+    return entry.rows * config.stride(entry.cols)
+
+
+def _placed(config: Config, draft: Draft, live: dict[str, tuple[int, int]], second: tuple[str, ...] = ()
+            ) -> dict[str, int]:
+    """First words of all tensors, and of the ``second`` places of some, with ``NEXT`` before the name."""
+    bases: dict[str, int] = {}
+    for memory in Memory:
+        names = [name for name, entry in draft.entries.items() if entry.memory == memory]
+        names += [NEXT + name for name in second if draft.entries[name].memory == memory]
+        spans = [(_words(config, draft.entries[name.removeprefix(NEXT)]), *live[name]) for name in names]
+        bases |= dict(zip(names, first_fit(spans), strict=True))
+    return bases
+
+
+def _doubled(config: Config, draft: Draft, live: dict[str, tuple[int, int]]) -> tuple[dict[str, int], Loading]:
+    """First words when the host loads a batch while a program runs on another: nothing shares a place with either."""
+    if not config.loads_while_busy:
+        return {}, Loading(second={}, why=f"for {config.name} takes no writes while one runs")
+    twice = live | {NEXT + name: live[name] for name in LOADED}
+    bases = _placed(config, draft, twice, LOADED)
+    for memory in Memory:
+        depth = config.words(MEMORIES[memory])
+        needed = max((base + _words(config, entry) for name, base in bases.items()
+                      if (entry := draft.entries[name.removeprefix(NEXT)]).memory == memory), default=0)
+        if needed > depth:
+            return {}, Loading(second={}, why=f"for a second place does not fit the {MEMORIES[memory]} memory of "
+                                              f"{config.name}: {needed} words are needed, there are {depth}")
+    return bases, Loading(second={name: bases[NEXT + name] for name in LOADED})
 
 
 # --- words ----------------------------------------------------------------------------------------

@@ -85,6 +85,11 @@ class Config:
         return DENSE_FLAGS if self.dense else LEGAL_FLAGS
 
     @property
+    def loads_while_busy(self) -> bool:
+        """Whether this machine's ACT and VEC take writes while a program runs."""
+        return not self.dense
+
+    @property
     def window_bits(self) -> int:
         """Address bits of a window of the host bus; more for a virtual machine, which no bus has to reach."""
         return WINDOW_BITS + (BASE_BITS + 5 - WINDOW_BITS) * self.virtual

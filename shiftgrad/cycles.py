@@ -12,14 +12,14 @@ from shiftgrad.plan import Instruction, Plan, Tensor
 __all__ = ["Cost", "cost_of", "tile_cycles"]
 
 # --- fitted to the RTL's counters -------------------------------------------------------------------
-SETUP = 30  # fetch, comparisons and exponents of an instruction
-OPERAND = 16  # more for each operand it checks
-SCALAR = 15  # more for each scalar it brings to another exponent
+SETUP = 31  # fetch, comparisons and exponents of an instruction
+OPERAND = 18  # more for each operand it checks
+SCALAR = 16  # more for each scalar it brings to another exponent
 LOOPS = 15  # loops of a product, or of each part of it
 PASS = (4, 47)  # fill and tail of a pass: 4 T + 47
 LOSS_ROW = 18  # a row of P = T stride logits: max(2 P, P + 18) cycles
-LOSS_END = 48  # after the last: P + 48
-HALT = 7
+LOSS_END = 49  # after the last: P + 49
+HALT = 8
 STREAM_PASS = (2, 44)  # fill and tail of a pass of the vector unit: 2 T + 44
 SUM_END = 6  # more for the total of a SUM: T + 6
 PAIR_WORD = 2  # cycles a word of ADD and ADDB with two operands

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +14,17 @@ from numpy.typing import NDArray
 from shiftgrad import isa
 from shiftgrad.compiler import PIXEL_EXPONENT
 from shiftgrad.config import MEMORIES, Config
-from shiftgrad.device import ADDRESSES, Device
+from shiftgrad.device import ADDRESSES, Device, DeviceError
 from shiftgrad.images import mantissas
 from shiftgrad.initialise import generator_seeds, initial_vectors, initial_weights
 from shiftgrad.isa import Memory, Region, Status
-from shiftgrad.plan import Plan, Tensor
+from shiftgrad.plan import LOADED, Plan, Tensor
 
-__all__ = ["Host", "MachineError", "StepResult", "pack_tensor", "pixels", "unpack_tensor"]
+__all__ = ["Batch", "Host", "MachineError", "StepResult", "pack_tensor", "pixels", "unpack_tensor"]
 
 Array = NDArray[Any]
+Batch = tuple[Array, Array]  # images and labels, as ``Host.load_batch`` takes them
+Following = Callable[[], Batch | None]
 IGNORED = 0xFFFF
 DYNAMIC = slice(4, 7)  # words of a table entry that training changes: exponent, history
 STORED = (Memory.WGT, Memory.MOM, Memory.VEC)
@@ -59,6 +62,10 @@ class StepResult:
     correct: int
     samples: int
     saturated: int
+
+
+def nothing() -> None:
+    """No batch follows."""
 
 
 def pixels(images: Array) -> NDArray[np.int8]:
@@ -104,6 +111,10 @@ class Host:
     ----------
     device : a machine of the plan's configuration
     plan : what to run
+
+    Attributes
+    ----------
+    overlaps : the next mini-batch is loaded while a program runs: the plan has a second place, the device takes it
     """
 
     def __init__(self, device: Device, plan: Plan) -> None:
@@ -111,7 +122,12 @@ class Host:
             raise ValueError(f"the plan is for {plan.config.name}, the device is {device.config.name}")
         self.device = device
         self.plan = plan
+        self.overlaps = bool(plan.loading.second) and device.loads_while_busy
         self._lr_extra: int | None = None
+        self._place = 0  # of the batch that the next program runs on
+        self._seen = 0  # of the last batch that was written, or that a program ran on
+        self._named: int | None = 0  # the place that the tensor table names
+        self._torn = False  # that batch was not written whole
 
     # --- parameters and state ---------------------------------------------------------------------
 
@@ -122,11 +138,12 @@ class Host:
         ``parameters`` are mantissas by tensor name that a fresh start takes instead of drawn ones.
         """
         plan = self.plan
-        self._lr_extra = None
+        self._lr_extra, self._place, self._seen, self._named, self._torn = None, 0, 0, None, False
         program = np.array(plan.program, np.uint64).astype("<u8")
         self.device.write(plan.config.address(Region.PROGRAM), program.view("<u4").astype(np.uint32))
         table = np.array([tensor.descriptor() for tensor in plan.tensors], np.uint32)
         self.device.write(plan.config.address(Region.TABLE), table.reshape(-1))
+        self._named = 0
         if state is not None:
             self.restore(state)
             return
@@ -173,28 +190,51 @@ class Host:
         table = self._read_table()
         return {t.name: isa.unpack(isa.DESCRIPTOR[4], int(table[t.id, 4]))["exponent"] for t in self.plan.tensors}
 
+    @contextmanager
+    def same_table(self) -> Iterator[None]:
+        """Put the tensor table back at the end."""
+        named, table = self._named, self._read_table()
+        try:
+            yield
+        finally:
+            self._named = None
+            self.device.write(self.plan.config.address(Region.TABLE), table.reshape(-1))
+            self._named = named
+
     # --- tensors ----------------------------------------------------------------------------------
 
     def write_tensor(self, name: str, values: Array) -> None:
         """Write mantissas [rows, cols]; ``ValueError`` when the shape is wrong or one is out of range."""
-        tensor = self.plan.tensor(name)
-        if values.shape != (tensor.rows, tensor.cols):
-            raise ValueError(f"{name} is {tensor.rows} x {tensor.cols}, got shape {values.shape}")
-        bound = 32767 if tensor.memory == Memory.VEC else 127
-        low, high = values.min(), values.max()
-        if name != "labels" and (low < -bound or high > bound):
-            raise ValueError(f"{name}: mantissas must be from {-bound} to {bound}, got {low} to {high}")
-        self.device.write(self._address(tensor), pack_tensor(values, self.plan.config, tensor.memory))
+        self._write(self.plan.tensor(name), values, self._place)
+        self._seen = self._place
 
     def read_tensor(self, name: str) -> Array:
         """Mantissas [rows, cols]: int16 from the vector memory, int8 from the others.
 
-        An activation or error may have been overwritten by another tensor that shares its place.
+        An activation or error may have been overwritten by another tensor that shares its place. Input and labels are
+        those that were written last, or of the last program if that has ended since.
         """
         tensor = self.plan.tensor(name)
         count = tensor.words * self.plan.config.pitch(MEMORIES[tensor.memory]) // 4
-        words = self.device.read(self._address(tensor), count)
+        words = self.device.read(self._address(tensor, self._seen), count)
         return unpack_tensor(words, (tensor.rows, tensor.cols), self.plan.config, tensor.memory)
+
+    def _write(self, tensor: Tensor, values: Array, place: int) -> None:
+        if values.shape != (tensor.rows, tensor.cols):
+            raise ValueError(f"{tensor.name} is {tensor.rows} x {tensor.cols}, got shape {values.shape}")
+        bound = 32767 if tensor.memory == Memory.VEC else 127
+        low, high = values.min(), values.max()
+        if tensor.name != "labels" and (low < -bound or high > bound):
+            raise ValueError(f"{tensor.name}: mantissas must be from {-bound} to {bound}, got {low} to {high}")
+        self.device.write(self._address(tensor, place), pack_tensor(values, self.plan.config, tensor.memory))
+
+    def _base(self, tensor: Tensor, place: int) -> int:
+        return self.plan.loading.second.get(tensor.name, tensor.base) if place else tensor.base
+
+    def _address(self, tensor: Tensor, place: int) -> int:
+        config = self.plan.config
+        pitch = config.pitch(MEMORIES[tensor.memory])
+        return config.address(Region[tensor.memory.name]) + self._base(tensor, place) * pitch
 
     # --- training ---------------------------------------------------------------------------------
 
@@ -207,6 +247,117 @@ class Host:
             width, channel; n from 1 to batch
         labels : [n] classes, from 0
         """
+        self._put((images, labels), self._place)
+        self._seen = self._place
+
+    def train_step(self, lr_extra: int = 0, following: Following = nothing) -> StepResult:
+        """Run one training step on the loaded batch at learning rate 2^-(lr_shift + lr_extra).
+
+        ``following`` gives the batch to load then, if there is one; it is asked, and the batch written, while the step
+        runs if the host ``overlaps``. When that fails, so does this call, but not before the step has ended.
+        """
+        if lr_extra != self._lr_extra:
+            if not 0 <= lr_extra <= isa.LR_MAX:
+                raise ValueError(f"lr_extra must be from 0 to {isa.LR_MAX}, got {lr_extra}")
+            self.device.write(ADDRESSES["LR_SHIFT"], [lr_extra])
+            self._lr_extra = lr_extra
+        return self._run("train", following)
+
+    def train_epoch(self, images: Array, labels: Array, rng: np.random.Generator, lr_extra: int = 0) -> StepResult:
+        """One pass over the samples in an order drawn from ``rng``; losses averaged, counts added up."""
+        order = rng.permutation(len(images))
+        batches = ((images[order[part]], labels[order[part]]) for part in self._parts(len(order)))
+        return _total(list(self._each(batches, lambda following: self.train_step(lr_extra, following))))
+
+    def evaluate(self, images: Array, labels: Array) -> tuple[float, float]:
+        """Accuracy (0 to 1) and mean loss in nats over ``images``.
+
+        It replaces the loaded batch; parameters, histories and generators stay as they are.
+        """
+        total = _total(list(self.evaluations((images[part], labels[part]) for part in self._parts(len(images)))))
+        return total.correct / max(1, total.samples), total.loss
+
+    def evaluations(self, batches: Iterable[Batch]) -> Iterator[StepResult]:
+        """Classify one batch after the other, each while the next one is loaded; the same as :meth:`evaluate`."""
+        return self._each(batches, lambda following: self._run("evaluate", following))
+
+    def predict(self, images: Array) -> NDArray[np.int64]:
+        """The class of every one of ``images``, taken as by :meth:`load_batch`; leaves what :meth:`evaluate` leaves."""
+        logits, found = f"{self.plan.network.layers[-1].name}.out", []
+        parts = self._parts(len(images))
+        runs = self.evaluations((images[part], np.zeros(len(images[part]), np.uint8)) for part in parts)
+        for part, _ in zip(parts, runs, strict=True):
+            found.append(self.read_tensor(logits)[: len(images[part])].argmax(axis=1))
+        return np.concatenate(found)
+
+    def select(self) -> None:
+        """Have the tensor table name the place of the loaded batch; what runs a program here does it by itself."""
+        if self._torn:
+            raise ValueError("wanted a whole mini-batch, got one whose loading failed: load it again")
+        self._seen = self._place
+        if self._named == self._place:
+            return
+        self._named = None
+        for name in LOADED:
+            tensor = self.plan.tensor(name)
+            entry = self.plan.config.address(Region.TABLE) + 4 * isa.DESCRIPTOR_WORDS * tensor.id
+            self.device.write(entry, [self._base(tensor, self._place)])
+        self._named = self._place
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _run(self, program: str, following: Following) -> StepResult:
+        self.select()
+        batch = None
+        if self.overlaps:
+            self.device.start(self.plan.entries[program])
+            try:
+                batch = following()
+                if batch:
+                    self._put(batch, 1 - self._place)
+            except Exception:
+                with suppress(DeviceError):
+                    self.device.wait()
+                raise
+            status = Status(self.device.wait())
+        else:
+            status = Status(self.device.run(self.plan.entries[program]))
+        if status != Status.HALTED:
+            pc = int(self.device.read(ADDRESSES["PC"])[0])
+            raise MachineError(status, pc, self._where(pc))
+        loss, correct, samples, saturated = map(int, self.device.read(ADDRESSES["LOSS"], 4))
+        if self.overlaps:
+            self._place ^= batch is not None
+        elif batch := following():
+            self.load_batch(*batch)
+        return StepResult(loss=loss * NATS / max(1, samples), correct=correct, samples=samples, saturated=saturated)
+
+    def _each(self, batches: Iterable[Batch], run: Callable[[Following], StepResult]) -> Iterator[StepResult]:
+        left = iter(batches)
+        batch = next(left, None)
+        if batch:
+            self.load_batch(*batch)
+        while batch:
+            asked: list[Batch | None] = []
+
+            def following(asked: list[Batch | None] = asked) -> Batch | None:
+                asked.append(next(left, None))
+                return asked[0]
+
+            yield run(following)
+            batch = asked[0]
+
+    def _put(self, batch: Batch, place: int) -> None:
+        """Write a mini-batch to one of its places."""
+        x, y = self._padded(*batch)
+        loaded = place == self._place
+        self._torn |= loaded
+        self._write(self.plan.tensor("input"), self.plan.packing.apply(x), place)
+        self._write(self.plan.tensor("labels"), y, place)
+        self._torn &= not loaded
+
+    def _padded(self, images: Array, labels: Array) -> tuple[Array, Array]:
+        """Mantissas [batch, inputs] and labels [1, batch]."""
         batch, inputs = self.plan.batch, self.plan.network.elements
         count = len(images)
         if not 1 <= count <= batch or len(labels) != count:
@@ -220,60 +371,10 @@ class Host:
         x[:count] = pixels(images).reshape(count, inputs)
         y = np.full((1, batch), IGNORED, np.uint16)
         y[0, :count] = labels
-        self.write_tensor("input", self.plan.packing.apply(x))
-        self.write_tensor("labels", y)
+        return x, y
 
-    def train_step(self, lr_extra: int = 0) -> StepResult:
-        """Run one training step on the loaded batch at learning rate 2^-(lr_shift + lr_extra)."""
-        if lr_extra != self._lr_extra:
-            if not 0 <= lr_extra <= isa.LR_MAX:
-                raise ValueError(f"lr_extra must be from 0 to {isa.LR_MAX}, got {lr_extra}")
-            self.device.write(ADDRESSES["LR_SHIFT"], [lr_extra])
-            self._lr_extra = lr_extra
-        return self._run("train")
-
-    def train_epoch(self, images: Array, labels: Array, rng: np.random.Generator, lr_extra: int = 0) -> StepResult:
-        """One pass over the samples in an order drawn from ``rng``; losses averaged, counts added up."""
-        order = rng.permutation(len(images))
-        results = []
-        for start in range(0, len(order), self.plan.batch):
-            chosen = order[start : start + self.plan.batch]
-            self.load_batch(images[chosen], labels[chosen])
-            results.append(self.train_step(lr_extra))
-        return _total(results)
-
-    def evaluate(self, images: Array, labels: Array) -> tuple[float, float]:
-        """Accuracy (0 to 1) and mean loss in nats over ``images``.
-
-        It replaces the loaded batch; parameters, histories and generators stay as they are.
-        """
-        results = []
-        for start in range(0, len(images), self.plan.batch):
-            chosen = slice(start, start + self.plan.batch)
-            self.load_batch(images[chosen], labels[chosen])
-            results.append(self._run("evaluate"))
-        total = _total(results)
-        return total.correct / max(1, total.samples), total.loss
-
-    def predict(self, images: Array) -> NDArray[np.int64]:
-        """The class of every one of ``images``, taken as by :meth:`load_batch`; leaves what :meth:`evaluate` leaves."""
-        logits, found = f"{self.plan.network.layers[-1].name}.out", []
-        for start in range(0, len(images), self.plan.batch):
-            part = images[start : start + self.plan.batch]
-            self.load_batch(part, np.zeros(len(part), np.uint8))
-            self._run("evaluate")
-            found.append(self.read_tensor(logits)[: len(part)].argmax(axis=1))
-        return np.concatenate(found)
-
-    # --- inside -----------------------------------------------------------------------------------
-
-    def _run(self, program: str) -> StepResult:
-        status = Status(self.device.run(self.plan.entries[program]))
-        if status != Status.HALTED:
-            pc = int(self.device.read(ADDRESSES["PC"])[0])
-            raise MachineError(status, pc, self._where(pc))
-        loss, correct, samples, saturated = map(int, self.device.read(ADDRESSES["LOSS"], 4))
-        return StepResult(loss=loss * NATS / max(1, samples), correct=correct, samples=samples, saturated=saturated)
+    def _parts(self, count: int) -> list[slice]:
+        return [slice(start, start + self.plan.batch) for start in range(0, count, self.plan.batch)]
 
     def _where(self, pc: int) -> str:
         if pc >= len(self.plan.instructions):
@@ -283,10 +384,6 @@ class Host:
 
     def _stored(self) -> list[Tensor]:
         return [tensor for tensor in self.plan.tensors if tensor.memory in STORED and tensor.name != "labels"]
-
-    def _address(self, tensor: Tensor) -> int:
-        config = self.plan.config
-        return config.address(Region[tensor.memory.name]) + tensor.base * config.pitch(MEMORIES[tensor.memory])
 
     def _read_table(self) -> NDArray[np.uint32]:
         count = len(self.plan.tensors)

@@ -76,6 +76,7 @@ class Probe:
 
     def run(self, instruction: Instruction) -> None:
         """Run one instruction of the train program; the caller keeps their order."""
+        self._host.select()
         status = Status(self._host.device.run(self._base + 2 * self.instructions.index(instruction)))
         if status != Status.HALTED:
             raise MachineError(status, instruction.pc, f"{instruction} ({instruction.phase}, on its own)")

@@ -14,7 +14,9 @@ from shiftgrad.isa import Flag, Memory, Opcode
 from shiftgrad.models import Network
 from shiftgrad.packing import Packing
 
-__all__ = ["Instruction", "Plan", "Tensor", "first_fit", "peak"]
+__all__ = ["LOADED", "Instruction", "Loading", "Plan", "Tensor", "first_fit", "peak"]
+
+LOADED = ("input", "labels")  # what the host writes for every mini-batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +109,26 @@ class Instruction:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Loading:
+    """Whether the next mini-batch has a place of its own, so that it can be loaded while a program runs.
+
+    Parameters
+    ----------
+    second : by name of ``LOADED``, the first word of its second place; empty when there is none
+    why : why there is none
+    """
+
+    second: Mapping[str, int]
+    why: str = ""
+
+    def __str__(self) -> str:
+        if not self.second:
+            return f"next batch: loaded between programs, {self.why}"
+        places = ", ".join(f"{name} at {base}" for name, base in self.second.items())
+        return f"next batch: loaded while a program runs, every other one with {places}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """Everything a host needs to train ``network`` on a machine of ``config``.
 
@@ -119,6 +141,7 @@ class Plan:
     tensors : by id
     instructions : by program address
     entries : first address of each program, ``train`` and ``evaluate``
+    loading : where the next mini-batch goes
     """
 
     network: Network
@@ -130,6 +153,7 @@ class Plan:
     tensors: tuple[Tensor, ...]
     instructions: tuple[Instruction, ...]
     entries: Mapping[str, int]
+    loading: Loading
 
     @property
     def program(self) -> tuple[int, ...]:
@@ -153,7 +177,8 @@ class Plan:
 
     def used_words(self, memory: Memory) -> int:
         """Words of ``memory`` in use, from address 0 to the end of the last tensor."""
-        return max((t.base + t.words for t in self.tensors if t.memory == memory), default=0)
+        bases = [(t, base) for t in self.tensors for base in (t.base, self.loading.second.get(t.name, t.base))]
+        return max((base + t.words for t, base in bases if t.memory == memory), default=0)
 
     def kept(self) -> list[Tensor]:
         """Activations of the forward pass that the backward pass reads."""
@@ -173,7 +198,7 @@ class Plan:
             lines.append(f"{name:8}{used:8}{depth:8}{100 * used / depth:6.1f}%{size:10}")
         kept = self.kept()
         lines += ["", f"kept for the backward pass: {', '.join(t.name for t in kept)} "
-                      f"({sum(t.words for t in kept)} words)"]
+                      f"({sum(t.words for t in kept)} words)", str(self.loading)]
         lines += ["", f"{'id':>3}  {'tensor':24}{'mem':5}{'base':>7}{'words':>7}{'shape':>18}{'exp':>5}  live"]
         for t in self.tensors:
             image = f"{t.planes} x {t.height} x {t.width} x {t.cols}"
@@ -190,6 +215,7 @@ class Plan:
         return {
             "network": self.network.name, "config": self.config.name, "batch": self.batch, "lr_shift": self.lr_shift,
             "scale": self.scale, "packing": self.packing.kind, "entries": dict(self.entries),
+            "loading": {"second": dict(self.loading.second), "why": self.loading.why},
             "memories": {
                 MEMORIES[m]: {"used": self.used_words(m), "words": self.config.words(MEMORIES[m])} for m in Memory
             },

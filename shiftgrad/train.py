@@ -20,9 +20,9 @@ from shiftgrad.checkpoint import Checkpoint, CheckpointError
 from shiftgrad.datasets import Dataset, DatasetError
 from shiftgrad.device import Device
 from shiftgrad.feed import Feed
-from shiftgrad.host import Host
+from shiftgrad.host import Batch, Host
 from shiftgrad.images import mantissas
-from shiftgrad.isa import DESCRIPTOR_WORDS, LR_MAX, Region
+from shiftgrad.isa import LR_MAX
 from shiftgrad.meters import Probe, read_counters
 from shiftgrad.plan import Plan
 from shiftgrad.record import Epoch, History, Hyper, HyperError, Totals
@@ -154,6 +154,8 @@ class Trainer:
         self.history = resume.history if resume else History()
         self.totals = resume.totals if resume else Totals()
         self._resume, self._initial = resume, initial
+        self._last = self.steps
+        self._loaded: int | None = None  # the step whose batch is
         self._digest = digest(data)
         self._seen = (device.compared_instructions, device.mismatches)
         self._clock = time.monotonic()
@@ -169,10 +171,10 @@ class Trainer:
             ``stop`` was set; the checkpoint, if there is a path for one, has been written
         """
         stop = stop if stop is not None else Stop()
-        last = self.steps if max_steps is None else min(self.steps, max_steps)
+        self._last = self.steps if max_steps is None else min(self.steps, max_steps)
         self._load()
         try:
-            result = self._train(last, watch, stop) or self._evaluate(watch, stop)
+            result = self._train(watch, stop) or self._evaluate(watch, stop)
         except Interrupted:
             if self.save_path:
                 self.save(self.save_path)
@@ -195,11 +197,11 @@ class Trainer:
 
     # --- steps ------------------------------------------------------------------------------------
 
-    def _train(self, last: int, watch: Watch | None, stop: Stop) -> tuple[float, float] | None:
-        """Steps up to ``last``; the evaluation that fell due behind it, if one did."""
+    def _train(self, watch: Watch | None, stop: Stop) -> tuple[float, float] | None:
+        """Steps up to the last; the evaluation that fell due behind it, if one did."""
         while True:
             result = self._evaluate_if_due(watch, stop)
-            if self.step >= last:
+            if self.step >= self._last:
                 return result
             self._halt_if(stop)
             self._train_step()
@@ -207,6 +209,7 @@ class Trainer:
                 watch.step(self)
 
     def _load(self) -> None:
+        self._loaded = None
         if self._resume:
             try:
                 self.host.load(self.hyper.seed, state=self._resume.state)
@@ -221,14 +224,16 @@ class Trainer:
 
     def _train_step(self) -> None:
         extra = self.hyper.lr_extra(self.step, self.steps)
-        self.host.load_batch(self.feed.mantissas(self.step), self.feed.labels(self.step))
+        if self._loaded != self.step:
+            self.host.load_batch(*self._batch(self.step))
+        self._loaded = None
         sampled = self.step % self.hyper.sample_every == 0 or self.step == self.steps - 1
         saturation: dict[str, float] = {}
         if sampled and self.probe.fits:
             with self._unmetered():
                 result, saturation = self.probe.step(extra)
         else:
-            result = self.host.train_step(extra)
+            result = self.host.train_step(extra, self._following)
             self.totals.metered += 1
         self.step += 1
         self.history.loss.append(result.loss)
@@ -237,17 +242,32 @@ class Trainer:
         if sampled:
             self.history.sample(self.host.exponents(), saturation)
 
+    def _batch(self, step: int) -> Batch:
+        return self.feed.mantissas(step), self.feed.labels(step)
+
+    def _following(self) -> Batch | None:
+        """The batch of the next step, unless something else comes before that."""
+        step = self.step + 1
+        if step >= self._last or self._due(step):
+            return None
+        batch, self._loaded = self._batch(step), step
+        return batch
+
+    def _due(self, step: int) -> bool:
+        """Whether the held-out samples are classified before ``step``."""
+        epoch, rest = divmod(step, self.steps_per_epoch)
+        return not rest and step > 0 and (epoch % self.hyper.eval_every == 0 or step == self.steps)
+
     def _evaluate_if_due(self, watch: Watch | None, stop: Stop) -> tuple[float, float] | None:
-        epoch, rest = divmod(self.step, self.steps_per_epoch)
-        due = epoch % self.hyper.eval_every == 0 or self.step == self.steps
-        if rest or not self.step or not due:
+        if not self._due(self.step):
             return None
         epochs = self.history.epochs
         if epochs and epochs[-1].step == self.step:
             return epochs[-1].accuracy, epochs[-1].loss
         accuracy, loss = self._evaluate(watch, stop)
         since = epochs[-1].step if epochs else 0
-        entry = Epoch(epoch=epoch, step=self.step, train_loss=float(np.mean(self.history.loss[since:])),
+        entry = Epoch(epoch=self.step // self.steps_per_epoch, step=self.step,
+                      train_loss=float(np.mean(self.history.loss[since:])),
                       train_accuracy=float(np.mean(self.history.accuracy[since:])), loss=loss, accuracy=accuracy)
         epochs.append(entry)
         if self.save_path:
@@ -262,18 +282,20 @@ class Trainer:
         The tensor table is put back, so that evaluations leave no trace in the training that follows.
         """
         total, batch = len(self.data.test_labels), self.hyper.batch
-        correct = loss = 0.0
-        with self._unmetered(), self._same_table():
-            for start in range(0, total, batch):
-                self._halt_if(stop)
-                part = slice(start, min(start + batch, total))
-                share = part.stop - start
-                images = mantissas(self.data.test_images[part], self.data.centred)
-                accuracy, mean = self.host.evaluate(images, self.data.test_labels[part])
-                correct, loss = correct + accuracy * share, loss + mean * share
+        parts = [slice(start, min(start + batch, total)) for start in range(0, total, batch)]
+        correct, loss, self._loaded = 0, 0.0, None
+        self._halt_if(stop)
+        with self._unmetered(), self.host.same_table():
+            for part, result in zip(parts, self.host.evaluations(map(self._held_out, parts)), strict=True):
+                correct, loss = correct + result.correct, loss + result.loss * (part.stop - part.start)
                 if watch:
                     watch.evaluating(self, part.stop, total)
+                if part.stop < total:
+                    self._halt_if(stop)
         return correct / max(1, total), loss / max(1, total)
+
+    def _held_out(self, part: slice) -> Batch:
+        return mantissas(self.data.test_images[part], self.data.centred), self.data.test_labels[part]
 
     def _halt_if(self, stop: Stop) -> None:
         if stop:
@@ -289,14 +311,6 @@ class Trainer:
             yield
         finally:
             self.device.clear_counters()
-
-    @contextmanager
-    def _same_table(self) -> Iterator[None]:
-        table = self.device.read(self.device.config.address(Region.TABLE), DESCRIPTOR_WORDS * len(self.plan.tensors))
-        try:
-            yield
-        finally:
-            self.device.write(self.device.config.address(Region.TABLE), table)
 
     def _collect(self) -> None:
         counters = Counter(self.totals.counters)

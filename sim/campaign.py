@@ -17,15 +17,15 @@ from shiftgrad.device import DeviceError
 from shiftgrad.isa import Opcode, Status
 from sim.device import VerilatorDevice
 from sim.interrupt import interrupt
+from sim.loading import Pieces, execute_loading
 from sim.model import SimulationError
 from sim.programs import Case, execute, random_case, small_config
 
 __all__ = ["Campaign", "campaign_case", "main"]
 
 LOG_SECONDS = 15.0
-INTERRUPT_EVERY, FAULT_EVERY, FAULTS = 8, 3, 4
-DENSE_SLOWER = 40  # the small machine's instructions, about
-DENSE_SLOWER = 40  # the small machine's instructions, about
+INTERRUPT_EVERY, LOAD_EVERY, FAULT_EVERY, FAULTS = 8, 2, 3, 4
+DENSE_SLOWER = 8  # the small machine's instructions, about
 INTERRUPT_CYCLES = 40  # at most, times T, an instruction: about what the instructions take
 
 
@@ -37,28 +37,40 @@ def campaign_case(seed: int, device: VerilatorDevice) -> Case:
 
 @dataclass
 class Campaign:
-    """Programs on one device, and what came of them so far."""
+    """Programs on one device, and what came of them so far; ``loaded`` are the words written while programs ran."""
 
     device: VerilatorDevice
     programs: int = 0
     stopped: int = 0
+    loaded: int = 0
     reasons: Counter[Status] = field(default_factory=Counter)
 
     def run(self, seed: int) -> None:
-        """The program of ``seed``, every eighth after stopping it once on the way; ``DeviceError`` on a mismatch."""
-        case = campaign_case(seed, self.device)
+        """The program of ``seed``, every eighth after stopping it once on the way; ``DeviceError`` on a mismatch.
+
+        While every second one runs a host loads other words, if the machine takes them.
+        """
+        case, rng = campaign_case(seed, self.device), np.random.default_rng(seed)
+        loads = self.device.config.loads_while_busy
         if seed % INTERRUPT_EVERY == 0:
-            rng = np.random.default_rng(seed)
             slow = DENSE_SLOWER if self.device.config.dense else 1
             cycles = int(rng.integers(INTERRUPT_CYCLES * slow * self.device.config.size * len(case.program)))
-            self.stopped += interrupt(self.device, case, cycles, reset=bool(rng.integers(2)))
-        self.reasons.update(execute(self.device, case))
+            reset = bool(rng.integers(2))
+            pieces = Pieces(self.device.config, case, rng) if loads and not reset else None
+            self.stopped += interrupt(self.device, case, cycles, reset=reset, pieces=pieces)
+        if loads and seed % LOAD_EVERY == 0:
+            reasons, words = execute_loading(self.device, case, rng)
+            self.loaded += words
+        else:
+            reasons = execute(self.device, case)
+        self.reasons.update(reasons)
         self.programs += 1
 
     def __str__(self) -> str:
         reasons = ", ".join(f"{status.name} {self.reasons[status]}" for status in Status if status in self.reasons)
         return (f"{self.programs} programs, {self.device.compared_instructions:,} instructions compared, "
                 f"{self.device.mismatches} mismatches, {self.stopped} stopped on the way, "
+                f"{self.loaded:,} words loaded meanwhile, "
                 f"{self.device.cycles:,} cycles; ended with {reasons or 'nothing'}; compared: {self._operations()}")
 
     def _operations(self) -> str:

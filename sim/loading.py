@@ -33,7 +33,7 @@ def free_words(config: Config, case: Case, memory: str) -> NDArray[np.bool_]:
     free = np.ones(config.words(memory), np.bool_)
     named = {decode(word)[name] for word in case.program for name in OPERAND_NAMES}
     for index in named & set(range(len(case.table))):
-        entry = tensor(index, case.table[index].tolist())
+        entry = tensor(index, case.table[index])
         if entry.memory == MEMORIES.index(memory):
             free[entry.base:entry.end] = False
     return free

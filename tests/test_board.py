@@ -72,20 +72,26 @@ def same_state(board, golden):
 
 
 def train(board, transport, seed, steps):
-    """Two machines, one program, real digits: equal results and state after every step."""
+    """Two machines, one program, real digits: equal results and state after every step.
+
+    All but the first batch are loaded while the board runs on the one before.
+    """
     digits = load("digits", seed=0)
     device, golden = SerialDevice(board.config, transport), GoldenDevice(board.config)
     device.link.timeout, device.link.retries = 0.02, 8
     plan = compile_network(mlp(64, [16], 10), board.config, batch=BATCH, lr_shift=4)
     hosts = Host(device, plan), Host(golden, plan)
-    for host in hosts:
-        host.load(seed)
-    for step in range(steps):
+
+    def batch(step):
         rows = slice(step * BATCH, (step + 1) * BATCH)
-        results = []
-        for host in hosts:
-            host.load_batch(digits.images[rows], digits.labels[rows])
-            results.append(host.train_step())
+        return digits.images[rows], digits.labels[rows]
+
+    for host in hosts:
+        assert host.overlaps
+        host.load(seed)
+        host.load_batch(*batch(0))
+    for step in range(steps):
+        results = [host.train_step(0, lambda step=step: batch(step + 1)) for host in hosts]
         assert results[0] == results[1]
         same_state(board, golden)
     return device

@@ -231,10 +231,10 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
 
 def test_mismatches_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong(GoldenDevice):
-        def run(self, pc: int = 0):
+        def wait(self):
             self.compared_instructions += 2
             self.mismatches += 1
-            return super().run(pc)
+            return super().wait()
 
     monkeypatch.setattr(session, "GoldenDevice", Wrong)
     result = shiftgrad("train", "--max-steps", 2, "--json")
@@ -267,7 +267,8 @@ def test_serial_device(monkeypatch: pytest.MonkeyPatch) -> None:
         (("train", "--lr-drops", "0.9,0.1"), "drops must be fractions from 0 to 1, ascending"),
         (("train", "--lr-shift", "64"), "lr_shift"),
         (("train", "--device", "tpu"), "device must be golden, verilator, board:NAME or serial:PORT, got 'tpu'"),
-        (("train", "--device", "board:icebreaker"), "icebreaker carries up5k_4x4: wanted --config up5k_4x4, got sim_8x8"),
+        (("train", "--device", "board:icebreaker"), "icebreaker carries up5k_4x4: wanted --config up5k_4x4, got sim_8x8"
+         ),
         (("train", "--device", "board:none"), "no board 'none'; there are: "),
         (("train", "--device", "serial:"), "got 'serial:'"),
         (("train", "--compare"), "--compare needs --device verilator"),

@@ -116,7 +116,7 @@ def test_programs_of_two_layers() -> None:
     assert [i.shape for i in plan.instructions[:8]] == [
         (16, 48, 64), (16, 10, 48), (16, 10, 0), (16, 48, 10), (48, 10, 16), (1, 10, 16), (64, 48, 16), (1, 48, 16)]
     live = {tensor.name: tensor.live for tensor in plan.tensors if tensor.memory in (Memory.ACT, Memory.ERR)}
-    assert live == {"input": (0, 6), "fc1.out": (0, 4), "fc1.error": (3, 7), "fc2.out": (1, 2), "fc2.error": (2, 5)}
+    assert live == {"input": (0, 8), "fc1.out": (0, 4), "fc1.error": (3, 7), "fc2.out": (1, 2), "fc2.error": (2, 5)}
 
 
 def test_without_relu_bias_or_delay() -> None:
@@ -268,3 +268,42 @@ def test_the_board_fits_mnist() -> None:
 def test_what_does_not_fit(network: Network, config: dict[str, int], options: dict[str, int], message: str) -> None:
     with pytest.raises(CompileError, match=message):
         plan_of(network, replace(CONFIGS["sim_8x8"], **config), **options)  # type: ignore[arg-type]
+
+
+# --- the next mini-batch --------------------------------------------------------------------------
+
+def test_the_next_batch_has_a_place_that_nothing_shares() -> None:
+    plan = plan_of(mlp(64, (48, 20), 10), batch=16)
+    assert set(plan.loading.second) == {"input", "labels"} and not plan.loading.why
+    for name, base in plan.loading.second.items():
+        loaded = plan.tensor(name)
+        places = [(t.base, t.base + t.words) for t in plan.tensors if t.memory == loaded.memory and t is not loaded]
+        spans = [(loaded.base, loaded.base + loaded.words), (base, base + loaded.words)]
+        for low, high in (spans[0], spans[1]):
+            others = [*places, *(span for span in spans if span != (low, high))]
+            assert all(high <= start or end <= low for start, end in others), name
+            assert plan.used_words(loaded.memory) >= high
+    assert str(plan.loading).startswith("next batch: loaded while a program runs, every other one with input at ")
+    assert str(plan.loading) in plan.describe()
+    assert plan.to_json()["loading"] == {"second": plan.loading.second, "why": ""}
+
+
+@pytest.mark.parametrize("memory", ["act", "vec"])
+def test_without_room_for_it_there_is_one_place(memory: str) -> None:
+    """A word less than two places take: one of each, and the plan says what was missing."""
+    roomy = plan_of(mlp(64, (48,), 10), batch=16)
+    needed = roomy.used_words(Memory[memory.upper()])
+    assert roomy.loading.second
+    tight = replace(CONFIGS["sim_8x8"], **{f"{memory}_words": needed - 1})
+    plan = plan_of(mlp(64, (48,), 10), tight, batch=16)
+    assert not plan.loading.second
+    assert str(plan.loading) == (f"next batch: loaded between programs, for a second place does not fit the {memory} "
+                                 f"memory of sim_8x8: {needed} words are needed, there are {needed - 1}")
+    assert plan.used_words(Memory[memory.upper()]) < needed
+    assert plan_of(mlp(64, (48,), 10), replace(tight, **{f"{memory}_words": needed}), batch=16).loading.second
+
+
+def test_a_machine_that_takes_no_writes_while_it_runs_has_one_place() -> None:
+    plan = plan_of(mlp(64, (48,), 10), CONFIGS["up5k_4x4"])
+    assert not plan.loading.second
+    assert plan.loading.why == "for up5k_4x4 takes no writes while one runs"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shiftgrad.compiler import compile_network
 from shiftgrad.config import CONFIGS, SIZES, Config
 from shiftgrad.datasets import load
-from shiftgrad.device import GoldenDevice
+from shiftgrad.device import DeviceError, GoldenDevice
 from shiftgrad.host import Host, MachineError, pack_tensor, pixels, unpack_tensor
 from shiftgrad.isa import Memory, Opcode, Region, Status, encode
 from shiftgrad.models import Dense, Network, mlp
@@ -234,3 +234,128 @@ def test_digits() -> None:
     accuracy, loss = host.evaluate(data.test_images, data.test_labels)
     print(f"losses {losses}, held out {accuracy:.4f}, loss {loss:.4f}")
     assert accuracy >= 0.97 and losses[-1] < 0.08 < losses[0]
+
+
+# --- loading while a program runs -----------------------------------------------------------------
+
+class Failing(GoldenDevice):
+    """Refuses a write from the ``refuse``-th on while it is not negative; counts those between start and wait."""
+
+    refuse = -1
+    running = False
+    meanwhile = 0
+
+    def write(self, address: int, words: Any) -> None:
+        self.meanwhile += self.running
+        if self.refuse == 0:
+            raise DeviceError("lost")
+        self.refuse -= 1
+        super().write(address, words)
+
+    def start(self, pc: int = 0) -> None:
+        super().start(pc)
+        self.running = True
+
+    def wait(self) -> Status:
+        self.running = False
+        return super().wait()
+
+
+def failing(**more: Any) -> tuple[Host, Failing]:
+    device = Failing(CONFIGS["sim_4x4"])
+    host = Host(device, compile_network(mlp(6, (5,), 3), device.config, batch=4, lr_shift=3, **more))
+    host.load(1)
+    return host, device
+
+
+def batches(count: int) -> list[tuple[Array, Array]]:
+    return [samples(4, 6, 3, seed) for seed in range(count)]
+
+
+@pytest.mark.parametrize("overlaps", [True, False])
+def test_a_batch_loaded_during_a_step_is_that_of_the_next(overlaps: bool) -> None:
+    alone, _ = failing()
+    results = []
+    for batch in batches(5):
+        alone.load_batch(*batch)
+        results.append(alone.train_step())
+    host, device = failing()
+    assert host.overlaps
+    host.overlaps = overlaps
+    left = iter(batches(5))
+    host.load_batch(*next(left))
+    seen = []
+    for batch in batches(5):
+        seen.append(host.train_step(0, lambda: next(left, None)))
+        if overlaps:
+            np.testing.assert_array_equal(host.read_tensor("input"), batch[0] // 2)
+    assert seen == results and device.meanwhile == 8 * overlaps
+    assert_same(host.state(), alone.state())
+
+
+def test_evaluation_and_training_take_turns() -> None:
+    host, _ = failing()
+    other, _ = failing()
+    other.overlaps = False
+    x, y = samples(18, 6, 3)
+    for _ in range(2):
+        found = []
+        for one in (host, other):
+            epoch = one.train_epoch(x, y, np.random.default_rng(3))
+            with one.same_table():
+                found.append((epoch, one.evaluate(x, y), one.predict(x).tolist()))
+        assert found[0] == found[1]
+    assert_same(host.state(), other.state())
+
+
+def test_a_load_that_fails_during_a_step_spoils_nothing() -> None:
+    host, device = failing()
+    first, second = batches(2)
+    host.load_batch(*first)
+    for refuse in (0, 1):
+        def following(refuse: int = refuse) -> tuple[Array, Array]:
+            device.refuse = refuse
+            return second
+
+        with pytest.raises(DeviceError, match="lost"):
+            host.train_step(0, following)
+        assert not device.running, "wanted a machine that has stopped"
+        device.refuse = -1
+        np.testing.assert_array_equal(host.read_tensor("input"), first[0] // 2)
+    other, _ = failing()
+    other.load_batch(*first)
+    for one in (other, other, other, host):
+        one.train_step()
+    assert_same(host.state(), other.state())
+
+
+def test_a_batch_that_was_not_loaded_whole_is_not_trained_on() -> None:
+    host, device = failing()
+    first, second = batches(2)
+    host.load_batch(*first)
+    device.refuse = 1
+    with pytest.raises(DeviceError, match="lost"):
+        host.load_batch(*second)
+    device.refuse = -1
+    for run in (host.train_step, host.select):
+        with pytest.raises(ValueError, match="got one whose loading failed"):
+            run()
+    host.load_batch(*second)
+    host.train_step()
+
+
+def test_both_places_are_named_or_none() -> None:
+    """The table's two words are written again when only one of them was."""
+    host, device = failing()
+    other, _ = failing()
+    for one in (host, other):
+        left = iter(batches(2))
+        one.load_batch(*next(left))
+        one.train_step(0, lambda left=left: next(left, None))
+    device.refuse = 1
+    with pytest.raises(DeviceError, match="lost"):
+        host.train_step()
+    device.refuse = -1
+    for one in (host, other):
+        one.train_step()
+    assert_same(host.state(), other.state())

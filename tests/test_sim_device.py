@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from golden.machine import GoldenMachine
+from shiftgrad.compiler import compile_network
 from shiftgrad.config import MEMORIES, get_config
 from shiftgrad.device import ADDRESSES, START, Device, DeviceError, GoldenDevice
+from shiftgrad.host import Host
 from shiftgrad.isa import LFSR_BASE, Opcode, Region, Status, encode
+from shiftgrad.models import mlp
 from sim.compare import MismatchError
 from sim.device import CYCLE_LIMIT, VerilatorDevice
 from sim.programs import load, random_case
@@ -133,6 +136,46 @@ def test_a_start_through_the_register_runs_in_lock_step(device):
     device.write(ADDRESSES["CTRL"], [START])
     assert device.status() == (False, Status.HALTED)
     assert device.compared_instructions == len(case.program)
+
+
+def test_training_while_the_next_batch_is_loaded(device):
+    """Compared after every instruction, with the host's writes of the next batch under way; as fast as without."""
+    plan = compile_network(mlp(64, (16,), 10), CONFIG, batch=16, lr_shift=4)
+    hosts = [Host(device, plan), Host(GoldenDevice(CONFIG), plan)]
+    rng = np.random.default_rng(5)
+    batches = [(rng.integers(0, 256, (16, 64), np.uint8), rng.integers(0, 10, 16)) for _ in range(4)]
+    busy, results = [], []
+    for host in hosts:
+        host.load(3)
+        left = iter(batches)
+        host.load_batch(*next(left))
+        device.clear_counters()
+        for _ in batches:
+            meanwhile = device.simulation.cycles
+            results.append(host.train_step(0, lambda left=left: next(left, None)))
+            busy.append(device.simulation.cycles - meanwhile)
+    assert results[:4] == results[4:]
+    one, other = (host.state() for host in hosts)
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+    assert device.compared_instructions == 4 * len(plan.program_of("train")) and device.mismatches == 0
+    assert busy[0] > 1000 and max(busy[1:4]) - busy[0] < 100, "a step takes no longer for the load"
+
+
+def test_a_refused_load_leaves_both_machines_alike(device):
+    """Words before a refused one are written while a program runs, too; the program goes on."""
+    case = small_case(9)
+    load(device, case)
+    device.start()
+    last = Region.VEC.address + CONFIG.vec_words * CONFIG.pitch("vec") - 4
+    for address, words in ((last, [0x00020001, 7]), (Region.ERR.address, [1]), (Region.TABLE.address, [1])):
+        with pytest.raises(DeviceError, match="refused"):
+            device.write(address, words)
+    with pytest.raises(DeviceError, match="refused"):
+        device.read(Region.ACT.address)
+    assert device.simulation.busy, "wanted a program that runs longer"
+    assert device.wait() == Status.HALTED
+    assert device.read(last)[0] == 0x00020001 and device.mismatches == 0
 
 
 @pytest.mark.parametrize("address", [Region.ACT.address + (1 << 20) - 4, 0xF00000, 0x30, 2])

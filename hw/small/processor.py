@@ -22,8 +22,8 @@ class Processor(wiring.Component):
     """Executes ``code``, an instruction in two cycles, one that may jump in three; see :class:`hw.small.assembler.Op`.
 
     First cycle: the instruction has come from its memory; a data word is asked for. Second cycle: the word has come, or
-    that of a port, and becomes b; data memory, ports and P are written, jumps are decided, and unless the instruction
-    is one of those that look at A, the next one is asked for. Third cycle, most often the next one's first: A is written.
+    that of a port, and becomes b; data memory, ports and P are written, jumps are decided, and unless the jump looks at
+    A the next instruction is asked for. Third cycle, which most often is the next instruction's first: A is written.
 
     Parameters
     ----------
@@ -77,8 +77,8 @@ class Processor(wiring.Component):
             "right": self._is(Op.SHR), "rotate": self._is(Op.ROR),
             "both": self._is(Op.AND, Op.ANI), "either": self._is(Op.OR), "differ": self._is(Op.XOR),
             "store": self._is(Op.STA, Op.STX), "output": self._is(Op.OUT), "point": self._is(Op.SETP),
-            "zero": self._is(Op.JZ), "other": self._is(Op.JNZ), "negative": self._is(Op.JN), "positive": self._is(Op.JP),
-            "computed": self._is(Op.JMPA),
+            "zero": self._is(Op.JZ), "other": self._is(Op.JNZ), "negative": self._is(Op.JN),
+            "positive": self._is(Op.JP), "computed": self._is(Op.JMPA),
             "changes": ~self._is(Op.STA, Op.STX, Op.OUT, Op.SETP) & ~(self.fetched[ADDRESS_BITS:] >= Op.JMP),
         }
         self.control = {name: Signal(name=name) for name in controls}

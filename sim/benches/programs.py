@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from shiftgrad.device import ADDRESSES, START
-from shiftgrad.isa import LFSR_BASE, Region, Status
+from shiftgrad.isa import LFSR_BASE, LOADABLE, Region, Status
 from sim.benches.tb import TB, crossed
+from sim.loading import free_words
 from sim.programs import random_case
 
 LARGEST = 9  # two tiles and a bit
@@ -30,10 +33,18 @@ async def faulty_programs(tb: TB) -> None:
 
 @crossed
 async def a_busy_machine_guards_its_memories(tb: TB) -> None:
-    """While a program runs windows and generators are refused, registers answer, and a second start is refused."""
-    await tb.load(random_case(7, tb.config, length=12, largest=LARGEST))
+    """While a program runs windows and generators are refused, registers answer, and a second start is refused.
+
+    Writes to ACT and VEC are taken.
+    """
+    case = random_case(7, tb.config, length=12, largest=LARGEST)
+    await tb.load(case)
     await tb.start()
-    for region in (Region.PROGRAM, Region.TABLE, Region.ACT, Region.WGT):
+    for memory in LOADABLE:
+        free = int(np.flatnonzero(free_words(tb.config, case, memory))[-1])
+        await tb.write(Region[memory.upper()].address + free * tb.config.pitch(memory), [0x89ABCDEF])
+        await tb.refused(Region[memory.upper()].address, write=False)
+    for region in (Region.PROGRAM, Region.TABLE, Region.WGT):
         await tb.refused(region.address)
         assert tb.dut.busy.value == 1, "the program ended too soon to tell"
     await tb.refused(LFSR_BASE, read=False)
