@@ -12,5 +12,5 @@ BOARD = Ice40Board(
     platform=ICEBreakerPlatform,
     oscillator="clk12",
     oscillator_hz=12_000_000,
-    clock_hz=30_000_000,
+    clock_hz=31_875_000,
 )
