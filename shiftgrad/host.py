@@ -18,7 +18,7 @@ from shiftgrad.device import ADDRESSES, Device, DeviceError
 from shiftgrad.images import mantissas
 from shiftgrad.initialise import generator_seeds, initial_vectors, initial_weights
 from shiftgrad.isa import Memory, Region, Status
-from shiftgrad.plan import LOADED, Plan, Tensor
+from shiftgrad.plan import LOADED, Loading, Plan, Tensor
 
 __all__ = ["Batch", "Host", "MachineError", "StepResult", "pack_tensor", "pixels", "unpack_tensor"]
 
@@ -114,7 +114,8 @@ class Host:
 
     Attributes
     ----------
-    overlaps : the next mini-batch is loaded while a program runs: the plan has a second place, the device takes it
+    loading : where the next mini-batch goes, or why it has no place of its own
+    overlaps : it has one, so that it is loaded while a program runs
     """
 
     def __init__(self, device: Device, plan: Plan) -> None:
@@ -122,7 +123,10 @@ class Host:
             raise ValueError(f"the plan is for {plan.config.name}, the device is {device.config.name}")
         self.device = device
         self.plan = plan
-        self.overlaps = bool(plan.loading.second) and device.loads_while_busy
+        self.loading = plan.loading
+        if plan.loading.second and not device.loads_while_busy:
+            self.loading = Loading(second={}, why="for the device takes no writes while one runs")
+        self.overlaps = bool(self.loading.second)
         self._lr_extra: int | None = None
         self._place = 0  # of the batch that the next program runs on
         self._seen = 0  # of the last batch that was written, or that a program ran on

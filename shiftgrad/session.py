@@ -163,6 +163,8 @@ def train(request: Request) -> tuple[dict[str, Any], Outcome]:
     try:
         trainer = Trainer(device, plan, job.data, job.hyper, resume=job.resume, save=request.save_path,
                           initial=initial)
+        if not trainer.host.overlaps and not (request.quiet or request.as_json):
+            print(trainer.host.loading, file=sys.stderr)
         with stop_on_signals() as stop, watch_for(quiet=request.quiet or request.as_json) as watch:
             outcome = trainer.run(max_steps=request.max_steps, watch=watch, stop=stop)
     finally:
@@ -230,7 +232,7 @@ def _result(request: Request, trainer: Trainer, outcome: Outcome) -> dict[str, A
         "utilization": totals.utilisation(trainer.plan.config.macs_per_cycle),
         "seconds": round(totals.seconds, 3), "model": trainer.plan.network.kind, "device": request.device,
         **trainer.facts(),
-        "resumed_from_step": trainer.resumed_from, "counters": totals.counters,
+        "loading": str(trainer.host.loading), "resumed_from_step": trainer.resumed_from, "counters": totals.counters,
         "history": [asdict(epoch) for epoch in outcome.history.epochs],
         "checkpoint": str(save) if save else None,
         "report": str(request.report / "report.html") if request.report else None,

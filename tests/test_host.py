@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from shiftgrad.compiler import compile_network
 from shiftgrad.config import CONFIGS, SIZES, Config
 from shiftgrad.datasets import load
-from shiftgrad.device import DeviceError, GoldenDevice
+from shiftgrad.device import ADDRESSES, DeviceError, GoldenDevice
 from shiftgrad.host import Host, MachineError, pack_tensor, pixels, unpack_tensor
-from shiftgrad.isa import Memory, Opcode, Region, Status, encode
+from shiftgrad.isa import LOADS_WHILE_BUSY, Memory, Opcode, Region, Status, encode
 from shiftgrad.models import Dense, Network, mlp
 
 Array = NDArray[Any]
@@ -359,3 +359,21 @@ def test_both_places_are_named_or_none() -> None:
     for one in (host, other):
         one.train_step()
     assert_same(host.state(), other.state())
+
+
+def test_a_device_that_takes_no_writes_while_it_runs() -> None:
+    class Deaf(Failing):
+        def read(self, address: int, count: int = 1) -> NDArray[np.uint32]:
+            words = super().read(address, count)
+            return words & ~np.uint32(LOADS_WHILE_BUSY) if address == ADDRESSES["CONFIG"] else words
+
+    device = Deaf(CONFIGS["sim_4x4"])
+    host = Host(device, compile_network(mlp(6, (5,), 3), device.config, batch=4, lr_shift=3))
+    assert not host.overlaps
+    assert str(host.loading) == "next batch: loaded between programs, for the device takes no writes while one runs"
+    host.load(1)
+    left = iter(batches(3))
+    host.load_batch(*next(left))
+    for _ in range(3):
+        host.train_step(0, lambda: next(left, None))
+    assert device.meanwhile == 0

@@ -15,8 +15,8 @@ BANK = re.compile(r"(?:.*\.)?(?P<memory>\w+)\.bank(?P<lane>\d+)\.[\d.]+")
 class BlockRams:
     """The block RAM sites of a device: ``columns`` x ``rows``, as nextpnr numbers its grid.
 
-    Block RAM i of a row, counted from the left, is number i modulo ``group`` of its group. The first ``free`` columns are
-    left to what is no bank of a lane: control, which gathers around its multipliers.
+    Block RAM i of a row, counted from the left, is number i modulo ``group`` of its group. The first ``free`` columns
+    are left to what is no bank of a lane: control, which gathers around its multipliers.
     """
 
     columns: tuple[int, ...]
@@ -45,8 +45,8 @@ LFE5U_85F = BlockRams(
 def place_banks(cells: Iterable[str], device: BlockRams) -> dict[str, str]:
     """Sites for the block RAM cells that are banks of a lane; other cells and banks beyond a lane's share have none.
 
-    Lane n of T gets the n-th of T equal strips of the device, but for the columns left free. Left to themselves, placers strew a lane's banks over the
-    whole device, and the lane's logic after them.
+    Lane n of T gets the n-th of T equal strips of the device, but for the columns left free. Left to themselves,
+    placers strew a lane's banks over the whole device, and the lane's logic after them.
     """
     banks: dict[int, list[tuple[str, str]]] = {}
     for cell in cells:
