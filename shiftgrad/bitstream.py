@@ -35,6 +35,7 @@ PYOSYS = ("import sys; from pyosys import libyosys as y; d = y.Design(); "
 # placing and routing: with the static placer the middle of a full device is too dense, and the router's own weights
 # make it give way ever further there, until nothing fits
 ROOMY = ("--placer", "static", "--router", "router2")
+TIMED = ("--placer", "heap", "--router", "router2")  # by time, which the static placer does not look at
 CROWDED = ("--placer", "heap", "--router", "router2", "--router2-alt-weights")
 
 Progress = Callable[[str], None]
@@ -218,7 +219,21 @@ class _Flow:
         for name in ("top.il", self.CONSTRAINTS):
             content = plan.files[name]
             (self.work / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        self.aim()
         return type(core).__name__
+
+    def aim(self) -> None:
+        """Ask for the frequency placement is to work towards; else nextpnr takes the PLL's."""
+        if self.board.aim_hz:
+            with (self.work / self.CONSTRAINTS).open("a") as constraints:
+                constraints.write(f'\nFREQUENCY NET "clk" {self.board.aim_hz} HZ;\n')
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """How nextpnr places and routes."""
+        if self.board.crowded:
+            return CROWDED
+        return TIMED if self.board.aim_hz else ROOMY
 
     def design(self) -> tuple[Any, Any]:
         """What the board carries, and the board's top around it."""
@@ -265,7 +280,7 @@ class _Flow:
         self.route(seed)
         routed = json.loads((self.work / f"{seed}.json").read_text())
         clock = self.board.clock_hz / 1e6
-        fmax = _slowest(routed["fmax"], clock)
+        fmax = _slowest(routed["fmax"], (self.board.aim_hz or self.board.clock_hz) / 1e6)
         self.say(f"seed {seed}: {fmax:.2f} MHz, wanted {clock:.2f} MHz")
         cells = {name: routed["utilization"][cell] for name, cell in self.CELLS.items()}
         return Report(
@@ -294,7 +309,7 @@ class _Flow:
             "--package", platform._nextpnr_package_options[platform.package].upper(), "--speed", str(platform.speed),
             "--json", "top.json", "--lpf", "top.lpf", "--textcfg", f"{seed}.config", "--report", f"{seed}.json",
             "--write", f"{seed}.placed.json",
-            "--seed", str(seed), "--timing-allow-fail", *(CROWDED if self.board.crowded else ROOMY),
+            "--seed", str(seed), "--timing-allow-fail", *self.options,
         ])
 
     def area(self, report: Report) -> None:

@@ -20,7 +20,7 @@ from shiftgrad.config import get_config
 from shiftgrad.estimate import resources
 from shiftgrad.route_progress import PATIENCE
 
-BOARD = replace(get_board("ulx3s_85f"), clock_hz=50_000_000)
+BOARD = replace(get_board("ulx3s_85f"), clock_hz=50_000_000, aim_hz=None)
 
 
 def standin() -> StandIn:
@@ -127,6 +127,19 @@ def test_generated_files(tmp_path: Path) -> None:
         assert re.search(rf'LOCATE COMP "{port}(\[0\])?" SITE "{site}"', pins), f"{port} in {pins}"
     assert len(re.findall("LOCATE", pins)) == 6
     assert re.search(r'FREQUENCY PORT "clk25_0__io" 25000000(\.0)? HZ', pins)
+
+
+def test_placement_works_towards_more_than_the_clock(tmp_path: Path) -> None:
+    board = replace(BOARD, aim_hz=125_000_000)
+    flow = bitstream._Flow(board, standin(), tmp_path, tmp_path, print)
+    flow.generate()
+    assert 'FREQUENCY NET "clk" 125000000 HZ;' in (tmp_path / "top.lpf").read_text().splitlines()
+    assert flow.options == bitstream.TIMED
+    assert bitstream._Flow(replace(board, crowded=True), None, tmp_path, tmp_path, print).options == bitstream.CROWDED
+    flow = bitstream._Flow(BOARD, standin(), tmp_path, tmp_path, print)
+    flow.generate()
+    assert "NET" not in (tmp_path / "top.lpf").read_text()
+    assert flow.options == bitstream.ROOMY
 
 
 def test_first_seed_that_meets_timing(tmp_path: Path, tools: dict[int, float]) -> None:

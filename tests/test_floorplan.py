@@ -1,5 +1,7 @@
 """Places of block RAMs."""
 
+from dataclasses import replace
+
 import pytest
 
 from hw.boards.floorplan import LFE5U_25F, LFE5U_85F, BlockRams, place_banks
@@ -29,6 +31,13 @@ def test_lanes_have_strips_and_large_memories_the_first_row() -> None:
         "machine.core.wgt.bank1.0.0": "X10/Y46/EBR3", "machine.core.wgt.bank1.1.0": "X13/Y46/EBR0",
         "machine.core.wgt.bank1.2.0": "X15/Y46/EBR1", "machine.core.act.bank1.0.0": "X10/Y22/EBR3",
     }
+
+
+def test_the_first_columns_may_be_left_free() -> None:
+    cells = [f"core.wgt.bank{lane}.{part}.0" for lane in range(2) for part in range(4)]
+    sites = place_banks(cells, replace(DEVICE, free=2))
+    assert set(sites.values()) == {f"X{x}/Y{y}/EBR{number}" for x, number in ((8, 2), (10, 3), (13, 0), (15, 1))
+                                   for y in (46, 22)}
 
 
 @pytest.mark.parametrize("banks", [0, 7])

@@ -525,8 +525,8 @@ def test_golden_device(rng: np.random.Generator) -> None:
     assert isinstance(device, Device)
     assert (device.compared_instructions, device.mismatches) == (0, 0)
     assert device.read_register("MAGIC") == 0x53475231
-    assert device.read_register("CONFIG") == 4 | 5 << 8
-    assert GoldenDevice(replace(SMALL, tensors=32)).read_register("CONFIG") == 4 | 5 << 8
+    assert device.read_register("CONFIG") == 4 | 5 << 8 | 1 << 16
+    assert GoldenDevice(replace(SMALL, tensors=32)).read_register("CONFIG") == 4 | 5 << 8 | 1 << 16
     assert device.status() == (False, Status.RESET)
     device.write(Region.PROGRAM.address + 8 * 7, np.array([encode(HALT)], np.uint64).view(np.uint32))
     assert device.run(7) == Status.HALTED

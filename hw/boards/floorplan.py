@@ -15,12 +15,14 @@ BANK = re.compile(r"(?:.*\.)?(?P<memory>\w+)\.bank(?P<lane>\d+)\.[\d.]+")
 class BlockRams:
     """The block RAM sites of a device: ``columns`` x ``rows``, as nextpnr numbers its grid.
 
-    Block RAM i of a row, counted from the left, is number i modulo ``group`` of its group.
+    Block RAM i of a row, counted from the left, is number i modulo ``group`` of its group. The first ``free`` columns
+    are left to what is no bank of a lane: control, which gathers around its multipliers.
     """
 
     columns: tuple[int, ...]
     rows: tuple[int, ...]
     group: int = 4
+    free: int = 0
 
     def site(self, column: int, row: int) -> str:
         """Name of the site in the ``column``-th column and the ``row``-th row."""
@@ -36,23 +38,24 @@ LFE5U_25F = BlockRams(
 LFE5U_85F = BlockRams(
     columns=tuple(start + offset for start in (*range(4, 59, 9), *range(69, 115, 9)) for offset in (0, 2, 4, 6)),
     rows=(46, 70, 22, 82),  # those in the middle first
+    free=4,
 )
 
 
 def place_banks(cells: Iterable[str], device: BlockRams) -> dict[str, str]:
     """Sites for the block RAM cells that are banks of a lane; other cells and banks beyond a lane's share have none.
 
-    Lane n of T gets the n-th of T equal strips of the device. Left to themselves, placers strew a lane's banks over the
-    whole device, and the lane's logic after them.
+    Lane n of T gets the n-th of T equal strips of the device, but for the columns left free. Left to themselves,
+    placers strew a lane's banks over the whole device, and the lane's logic after them.
     """
     banks: dict[int, list[tuple[str, str]]] = {}
     for cell in cells:
         if found := BANK.fullmatch(cell):
             banks.setdefault(int(found["lane"]), []).append((found["memory"], cell))
-    total, size = len(device.columns), max(banks, default=0) + 1
+    total, size = len(device.columns) - device.free, max(banks, default=0) + 1
     sites: dict[str, str] = {}
     for lane, found_banks in banks.items():
-        strip = range(total * lane // size, total * (lane + 1) // size)
+        strip = range(device.free + total * lane // size, device.free + total * (lane + 1) // size)
         free = [device.site(column, row) for row in range(len(device.rows)) for column in strip]
         large_first = sorted(found_banks, key=lambda bank: (-sum(bank[0] == other for other, _ in found_banks), bank))
         sites |= {cell: site for (_, cell), site in zip(large_first, free, strict=False)}
