@@ -41,7 +41,7 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             seed = int(step.removeprefix("route-"))
             if not state["mhz"][seed]:
                 raise BitstreamError("route failed with exit code 1: no room (see x.log)")
-            wanted = self.board.clock_hz / 1e6
+            wanted = (self.board.aim_hz or self.board.clock_hz) / 1e6
             (self.work / f"{seed}.json").write_text(json.dumps({
                 "fmax": {"pll": {"achieved": state["mhz"][seed], "constraint": wanted}},
                 "utilization": {name: {"used": used, "available": 1000} for name, used in USED.items()}}))
