@@ -82,6 +82,10 @@ def _name(pair: dict[str, Any]) -> str:
     return f"{pair['board']}-{pair['config']}"
 
 
+def _threads(rate: dict[str, Any]) -> str:
+    return f"{rate['threads']} thread{'s' * (rate['threads'] > 1)}"
+
+
 def _pair(pair: dict[str, Any]) -> list[str]:
     start = [f"`{pair['board']}`", pair.get("device", ""), f"`{pair['config']}`", str(len(pair["seeds"]))]
     if not pair["fmax_mhz"]:
@@ -103,7 +107,7 @@ def _network(entry: dict[str, Any]) -> list[list[str]]:
         lines.append([name, f"`{pair}`", f"{m['mhz']:.1f}", f"{m['cycles']:,}", f"{100 * m['utilisation']:.1f} %",
                       f"{m['images_a_second']:,.0f}", f"{m['link_images_a_second']:,.0f}",
                       f"{m['images_a_second'] / most:.2f} x" if most else ""])
-    return lines + [[name, f"PyTorch {t['torch']}, {t['threads']} thread{'s' * (t['threads'] > 1)}", "", "", "",
+    return lines + [[name, f"PyTorch {t['torch']}, {_threads(t)}", "", "", "",
                      f"{t['images_a_second']:,.0f}", "", ""] for t in torch]
 
 
@@ -112,7 +116,7 @@ def _series(networks: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
     series: dict[str, list[float]] = {}
     for i, entry in enumerate(networks):
         values = {pair: m["images_a_second"] for pair, m in entry["machines"].items() if "reason" not in m}
-        values |= {f"PyTorch, {t['threads']} thread{'s' * (t['threads'] > 1)}": t["images_a_second"]
+        values |= {f"PyTorch, {_threads(t)}": t["images_a_second"]
                    for t in entry["torch"] if t}
         for name, value in values.items():
             series.setdefault(name, [0.0] * len(networks))[i] = value

@@ -439,7 +439,7 @@ def silicon(seeds: tuple[int, ...], only: str, hours: float | None, out: Path, a
 
 @main.command()
 @click.option("--part", "parts", multiple=True, metavar="PART",
-              help="products, network, scaling, speed or silicon; may be repeated.  [default: all of them]")
+              help="products, network, scaling, speed, loading or silicon; may be repeated.  [default: all of them]")
 @config_option(default=None)
 @click.option("--out", type=PATH, default=Path("build/bench"), show_default=True, metavar="DIR", help="Output folder.")
 @click.option("--device", default="verilator", show_default=True, metavar="DEVICE", help="As of train.")
