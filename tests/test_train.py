@@ -60,6 +60,16 @@ def same_history(one: History, other: History) -> None:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
 
+def test_loads_beside_a_step_change_no_training() -> None:
+    hyper = replace(HYPER, sample_every=1000)  # a sampled step loads nothing beside it
+    beside, between = trainer(hyper), trainer(hyper)
+    assert beside.host.overlaps
+    between._following = lambda: None  # every batch is loaded in front of its step
+    assert beside.run().history.epochs == between.run().history.epochs
+    same_state(beside, between)
+    same_history(beside.history, between.history)
+
+
 class StopAt:
     """Sets a stop at a step, or while evaluating after it."""
 
