@@ -58,10 +58,10 @@ sim: $(INSTALLED)  ## the cocotb benches: AXI4-Lite pin by pin, pauses crossed
 campaign: $(INSTALLED)  ## long: random programs on every size of array, compared after every instruction
 	for size in 4 8 12 16; do $(BIN)/python -m sim.campaign --size $$size --programs $(PROGRAMS) --seed $(SEED) || exit 1; done
 
-experiments: $(INSTALLED)  ## days: int8 beside float over batch sizes; MNIST=DIR CIFAR10=DIR HOURS=H; goes on where it was
+experiments: $(INSTALLED)  ## days: int8 beside float over batch sizes; MNIST=DIR CIFAR10=DIR HOURS=H TAKE=JSON; goes on where it was
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]'
 	$(BIN)/python -m experiments run $(if $(MNIST),--mnist '$(MNIST)') $(if $(CIFAR10),--cifar10 '$(CIFAR10)') \
-		$(if $(HOURS),--hours $(HOURS))
+		$(if $(HOURS),--hours $(HOURS)) $(if $(TAKE),--take '$(TAKE)')
 	$(BIN)/python -m experiments report
 
 bitstream: $(INSTALLED)  ## bitstream and timing report for BOARD

@@ -38,13 +38,21 @@ def main() -> None:
 @click.option("--only", metavar="PATTERN", default="*", show_default=True,
               help="Runs whose name matches, such as 'digits-3*' or '*/int8-b1-*'; what tunes them must be done or "
                    "match too.")
+@click.option("--take", type=PATH, metavar="FILE",
+              help="An experiments.json whose runs count as done, such as the one in docs/results.")
 @click.option("--list", "show", is_flag=True, help="Name the runs, done or not, and start none.")
-def run(out: Path, mnist: Path | None, cifar10: Path | None, hours: float | None, only: str, show: bool) -> None:
+def run(out: Path, mnist: Path | None, cifar10: Path | None, hours: float | None, only: str, take: Path | None,
+        show: bool) -> None:
     """Do the runs that are not done yet, the most informative first.
 
     Every epoch is saved, so Ctrl-C costs at most one; the same command goes on. Needs the extra torch.
     """
     store = Store(out)
+    if take:
+        try:
+            click.echo(f"{store.take(take)} results taken from {take}", err=True)
+        except LookupError as error:
+            raise click.ClickException(str(error)) from error
     work = [job for job in queue() if fnmatch.fnmatch(job.key, only)]
     if show:
         for job in work:

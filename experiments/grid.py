@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shiftgrad.limits import DIMENSION_MAX
 from shiftgrad.models import Network, fixup_resnet
@@ -43,6 +43,7 @@ class Study:
     dataset : as ``shiftgrad train`` knows it
     channels : of the stem and every block
     epochs, tune_epochs : of a run, and of one that chooses a learning rate; :func:`lengthened` at large batches
+    tune_share : one that chooses a learning rate sees one training image in so many
     batches : mini-batch sizes
     seeds : of initial weights, rounding and the order of samples
     """
@@ -51,6 +52,7 @@ class Study:
     channels: tuple[int, ...]
     epochs: int
     tune_epochs: int
+    tune_share: int = 1
     batches: tuple[int, ...] = BATCHES
     seeds: tuple[int, ...] = SEEDS
 
@@ -106,6 +108,11 @@ class Job:
                 for d in AROUND]
 
     @property
+    def tuned(self) -> list[Job]:
+        """The jobs that take its learning rate if it is the best."""
+        return [replace(self, seed=seed, lr_shift=None) for seed in self.study.seeds]
+
+    @property
     def fits(self) -> bool:
         """Whether the machine can count the pixels of a batch."""
         height, width, _ = self.study.network.input_shape
@@ -123,15 +130,16 @@ GREY, DEEP_GREY = (8, 8, 16, 16), (8, *(8,) * 3, *(16,) * 3, *(32,) * 3)
 COLOUR, DEEP_COLOUR = (16, 16, 32, 64), (16, *(16,) * 3, *(32,) * 3, *(64,) * 3)
 STUDIES = (
     Study(dataset="digits", channels=GREY, epochs=15, tune_epochs=5),
-    Study(dataset="mnist14", channels=GREY, epochs=4, tune_epochs=2),
-    Study(dataset="digits", channels=DEEP_GREY, epochs=15, tune_epochs=5),
-    Study(dataset="cifar10", channels=COLOUR, epochs=2, tune_epochs=1),
-    Study(dataset="mnist14", channels=DEEP_GREY, epochs=4, tune_epochs=2),
-    Study(dataset="cifar10", channels=DEEP_COLOUR, epochs=2, tune_epochs=1),
+    Study(dataset="mnist14", channels=GREY, epochs=2, tune_epochs=1),
+    Study(dataset="cifar10", channels=COLOUR, epochs=1, tune_epochs=1, tune_share=4),
+    Study(dataset="digits", channels=GREY, epochs=30, tune_epochs=5, batches=(128,)),
+    Study(dataset="digits", channels=DEEP_GREY, epochs=10, tune_epochs=4),
+    Study(dataset="mnist14", channels=DEEP_GREY, epochs=2, tune_epochs=1, tune_share=2),
+    Study(dataset="cifar10", channels=DEEP_COLOUR, epochs=1, tune_epochs=1, tune_share=4, batches=(1, 4, 32)),
     Study(dataset="cifar10", channels=COLOUR, epochs=8, tune_epochs=1, batches=(1, 4, 32), seeds=(0,)),
     Study(dataset="cifar10", channels=DEEP_COLOUR, epochs=8, tune_epochs=1, batches=(1, 4, 32), seeds=(0,)),
 )
-SHORT = 6  # of them; the others follow when all of these are done
+SHORT = 7  # of them; the others follow when all of these are done
 
 
 def queue() -> Iterator[Job]:

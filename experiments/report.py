@@ -44,10 +44,11 @@ def write(store: Store, docs: Path) -> list[Path]:
     """Write everything into ``docs``; the paths."""
     written, text, kept = [], "", []
     for study in STUDIES:
-        results = _results(store, study)
-        if not results:
+        everything = _results(store, study)
+        if all(result["tunes"] for result in everything):
             continue
-        kept += results
+        kept += everything
+        results = [result for result in everything if not result["tunes"]]
         text += f"\n## {_title(study)}\n\n" + _facts(store, study, results) + "\n" + "\n".join(_table(results)) + "\n"
         for name, plot in (("batch", plots.batch_sizes), ("curves", plots.curves)):
             written.append(plot(docs / f"experiments-{study.name}-{name}.png", results, _title(study)))
@@ -64,7 +65,7 @@ def _first(results: list[dict[str, Any]], name: str) -> str:
 
 
 def _results(store: Store, study: Study) -> list[dict[str, Any]]:
-    found = (store.result(job) for job in jobs(study) if not job.tunes)
+    found = (store.result(job) for job in jobs(study))
     return [result for result in found if result]
 
 

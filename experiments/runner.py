@@ -30,10 +30,14 @@ VALIDATION = 8  # one training image in so many chooses the learning rate
 Tick = Callable[[int, int], None]
 
 
-def validation(data: Dataset) -> Dataset:
-    """Training images alone: the last eighth of them held out, so that no held-out image chooses a learning rate."""
+def validation(data: Dataset, share: int = 1) -> Dataset:
+    """Training images alone: the last eighth of them held out, so that no held-out image chooses a learning rate.
+
+    Of the others only the first of ``share`` equal parts is left to train on.
+    """
     cut = len(data.labels) - len(data.labels) // VALIDATION
-    return replace(data, images=data.images[:cut], labels=data.labels[:cut], test_images=data.images[cut:],
+    part = cut // share
+    return replace(data, images=data.images[:part], labels=data.labels[:part], test_images=data.images[cut:],
                    test_labels=data.labels[cut:])
 
 
@@ -77,7 +81,7 @@ def run(work: Iterable[Job], store: Store, folders: Mapping[str, Path], stop: St
         ``stop`` was set, or the budget of ``hours`` is spent; a run in progress has been saved
     """
     known = [job for job in work if job.study.dataset == "digits" or job.study.dataset in folders]
-    todo = [job for job in known if store.result(job) is None]
+    todo = [job for job in known if store.result(job) is None and not (job.tunes and all(map(store.result, job.tuned)))]
     deadline = time.monotonic() + 3600 * hours if hours is not None else None
     print(f"{len(known)} jobs, {len(known) - len(todo)} done", file=sys.stderr, flush=True)
     for index, job in enumerate(todo, start=len(known) - len(todo) + 1):
@@ -91,7 +95,8 @@ def run(work: Iterable[Job], store: Store, folders: Mapping[str, Path], stop: St
         started = time.monotonic()
         hyper = job.hyper(store.lr_shift(job))
         data = datasets.load(job.study.dataset, folders.get(job.study.dataset))
-        epochs, more = _train(job, validation(data) if job.tunes else data, hyper, store, stop, tick)
+        seen = validation(data, job.study.tune_share) if job.tunes else data
+        epochs, more = _train(job, seen, hyper, store, stop, tick)
         result = {
             "key": job.key, "study": asdict(job.study) | {"blocks": job.study.blocks}, "variant": job.variant,
             "batch": job.batch, "seed": job.seed, "tunes": job.tunes, "lr_shift": hyper.lr_shift,

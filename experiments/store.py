@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from experiments.grid import Job
+from experiments.grid import Job, queue
 from shiftgrad.files import write_bytes, write_text
 
 __all__ = ["Store", "write_whole"]
@@ -26,6 +26,23 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def take(self, path: Path) -> int:
+        """Keep the results of ``path``, an experiments.json, that are not here yet; how many those were.
+
+        Raises
+        ------
+        LookupError
+            ``path`` is not such a file
+        """
+        try:
+            entries = {entry["key"]: entry for entry in json.loads(path.read_text())}
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise LookupError(f"{path}: wanted an experiments.json, got {error}") from error
+        new = [job for job in queue() if job.key in entries and self.result(job) is None]
+        for job in new:
+            write_text(self.result_path(job), json.dumps(entries[job.key], indent=1) + "\n")
+        return len(new)
 
     def result_path(self, job: Job) -> Path:
         """Its result."""

@@ -19,8 +19,9 @@ TINY = Study(dataset="digits", channels=(4, 4, 8), epochs=1, tune_epochs=1, batc
 
 def fake(store: Store, job: Job, accuracy: float, **more: object) -> None:
     epochs = [{"epoch": 1, "step": 2, "train_loss": 1.0, "train_accuracy": 0.5, "loss": 1.0, "accuracy": accuracy}]
-    store.finish(job, {"variant": job.variant, "batch": job.batch, "seed": job.seed, "accuracy": accuracy,
-                       "lr_shift": job.lr_shift or 4, "epochs": epochs, "train_samples": 3, "test_samples": 4, **more})
+    store.finish(job, {"key": job.key, "tunes": job.tunes, "variant": job.variant, "batch": job.batch,
+                       "seed": job.seed, "accuracy": accuracy, "lr_shift": job.lr_shift or 4, "epochs": epochs,
+                       "train_samples": 3, "test_samples": 4, **more})
 
 
 def test_every_job_comes_once_behind_those_that_tune_it() -> None:
@@ -42,7 +43,7 @@ def test_the_queue_has_every_job_once_and_the_first_study_first() -> None:
     assert set(keys) == {job.key for study in grid.STUDIES for job in grid.jobs(study)}
     first = [job.key for job in grid.jobs(grid.STUDIES[0])]
     assert keys[: len(first)] == first
-    assert keys.index(f"{grid.STUDIES[5].name}/int8-b1-s0") < keys.index(f"{grid.STUDIES[1].name}/int8-b1-s1")
+    assert keys.index(f"{grid.STUDIES[6].name}/int8-b1-s0") < keys.index(f"{grid.STUDIES[1].name}/int8-b1-s1")
 
 
 def test_rates_and_lengths_by_batch() -> None:
@@ -153,3 +154,28 @@ def test_the_float_networks_start_where_the_device_does() -> None:
     assert "block1.norm2.weight" in names and not any(name.endswith((".m", "b1a", "stem.bias")) for name in names)
     assert norm.block1.conv2.weight.std().item() == pytest.approx((2 / 36) ** 0.5, rel=0.2)
     assert norm(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_results_of_another_folder_count_as_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "STUDIES", (TINY,))
+    monkeypatch.setattr(grid, "STUDIES", (TINY,))
+    one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
+    whole, part = (Job(study=TINY, variant="int8", batch=batch, seed=0) for batch in (32, 128))
+    for seed in TINY.seeds:
+        fake(one, replace(whole, seed=seed), 0.5)
+    fake(one, part, 0.5)
+    report.write(one, tmp_path)
+    fake(two, part, 0.75)
+    assert two.take(tmp_path / "experiments.json") == 2
+    assert two.result(whole) == one.result(whole) and two.result(part)["accuracy"] == 0.75
+    ran = []
+    monkeypatch.setattr(runner, "_train", lambda job, *_: ran.append(job.key) or exit_at_once())
+    with pytest.raises(Interrupted):  # nothing tunes what is done: the first that runs tunes batch 128
+        runner.run([*whole.candidates, whole, *part.candidates], two, {}, Stop())
+    assert ran == [part.candidates[0].key]
+    with pytest.raises(LookupError, match="wanted an experiments.json, got"):
+        two.take(tmp_path / "experiments.md")
+
+
+def exit_at_once() -> None:
+    raise Interrupted(0, 1)
