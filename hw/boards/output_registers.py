@@ -13,7 +13,8 @@ Cells = dict[str, dict[str, Any]]
 def absorb_registers(cells: Cells) -> int:
     """Turn on the output register of every DP16KD port whose bits go to nothing but plain registers, in their place.
 
-    Such registers take every rising edge of the port's clock, have no reset and start at 0; so do the block RAM's.
+    Such registers take every rising edge of the port's clock, have no reset and start at 0; so do the block RAM's. A
+    block RAM of 36 bits reads through both ports by the clock of the second, and their registers go together.
 
     Parameters
     ----------
@@ -25,15 +26,18 @@ def absorb_registers(cells: Cells) -> int:
     registers = {cell["connections"]["DI"][0]: name for name, cell in cells.items() if _plain(cell)}
     changed = 0
     for cell in [cell for cell in cells.values() if cell["type"] == "DP16KD"]:
-        for port in "AB":
+        for ports in ("AB",) if _wide(cell) else ("A", "B"):
             pins = [pin for pin, bits in cell["connections"].items()
-                    if pin.startswith(f"DO{port}") and uses[bits[0]] > 1]
+                    if pin[:2] == "DO" and pin[2] in ports and uses[bits[0]] > 1]
             outputs = [cell["connections"][pin][0] for pin in pins]
-            if not pins or not _free(cell, port) or any(uses[bit] != 2 or bit not in registers for bit in outputs):
+            if not pins or not _free(cell, ports) or any(uses[bit] != 2 or bit not in registers for bit in outputs):
                 continue
-            if any(cells[registers[bit]]["connections"]["CLK"] != cell["connections"][f"CLK{port}"] for bit in outputs):
+            clock = cell["connections"][f"CLK{ports[-1]}"]
+            if any(cells[registers[bit]]["connections"]["CLK"] != clock for bit in outputs):
                 continue
-            cell["parameters"][f"REGMODE_{port}"] = "OUTREG"
+            for port in ports:
+                cell["parameters"][f"REGMODE_{port}"] = "OUTREG"
+                cell["connections"][f"OCE{port}"] = ["1"]
             for pin, bit in zip(pins, outputs, strict=True):
                 cell["connections"][pin] = cells.pop(registers[bit])["connections"]["Q"]
             changed += 1
@@ -48,8 +52,15 @@ def _plain(cell: dict[str, Any]) -> bool:
             and parameters.get("REGSET", "RESET") == "RESET" and "DI" in connections)
 
 
-def _free(cell: dict[str, Any], port: str) -> bool:
-    """The output register of ``port`` is off, and would always be enabled and never be reset."""
+def _wide(cell: dict[str, Any]) -> bool:
+    """It writes and reads 36 bits at once, the first half of the outputs through port B, the other through port A."""
+    return all(int(cell["parameters"].get(f"DATA_WIDTH_{port}", "0"), 2) == 36 for port in "AB")
+
+
+def _free(cell: dict[str, Any], ports: str) -> bool:
+    """The output registers of ``ports`` are off, and would always be enabled and never be reset."""
     connections, parameters = cell["connections"], cell["parameters"]
-    return (parameters.get(f"REGMODE_{port}", "NOREG") == "NOREG" and parameters.get(f"CLK{port}MUX") == f"CLK{port}"
-            and connections.get(f"OCE{port}") == ["1"] and connections.get(f"RST{port}") == ["0"])
+    clock = f"CLK{ports[-1]}"
+    return (parameters.get(f"{clock}MUX") == clock and connections.get(f"OCE{ports[-1]}") == ["1"]
+            and all(parameters.get(f"REGMODE_{port}", "NOREG") == "NOREG" for port in ports)
+            and all(connections.get(f"RST{port}") == ["0"] for port in ports))
