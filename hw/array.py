@@ -1,6 +1,9 @@
 """T x T output-stationary systolic array with drains overlapped."""
 
-from amaranth.hdl import Assert, Module, Mux, Signal, signed
+from collections.abc import Callable
+from importlib import import_module
+
+from amaranth.hdl import Assert, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,7 +11,24 @@ from hw import multiplier
 from hw.multiplier import Multipliers
 from hw.scale import register
 
-__all__ = ["ProcessingElement", "SystolicArray"]
+__all__ = ["ACCUMULATORS", "ProcessingElement", "SystolicArray"]
+
+Accumulate = Callable[[Module, Value, Value, Value], Value]
+
+# family of an Amaranth platform: the module whose function ``accumulate(m, total, term, first)`` gives the signed
+# ``term`` plus ``total``, or ``term`` alone when ``first``, modulo the width of ``total``; a test proves it
+ACCUMULATORS = {"ecp5": "hw.boards.ecp5_accumulator"}
+
+
+def portable(_m: Module, total: Value, term: Value, first: Value) -> Value:
+    """For simulation, and for synthesis that finds its own cells."""
+    return Mux(first, 0, total) + term
+
+
+def accumulator(platform: object) -> Accumulate:
+    """What adds up in cells of the platform's own, or the portable one."""
+    name = ACCUMULATORS.get(getattr(platform, "family", None))
+    return import_module(name).accumulate if name else portable
 
 
 class ProcessingElement(wiring.Component):
@@ -48,7 +68,7 @@ class ProcessingElement(wiring.Component):
             self.a_next.eq(self.a),
             self.b_next.eq(self.b),
             self.first_next.eq(self.first),
-            acc.eq(Mux(first, 0, acc) + product),
+            acc.eq(accumulator(platform)(m, acc, product, first)),
         ]
         with m.If(first):
             m.d.sync += self.drain_next.eq(acc)
