@@ -259,7 +259,7 @@ class _Flow:
 
     def floorplan(self) -> None:
         """Use the block RAMs' output registers, and give those of the lanes in the netlist their sites."""
-        from hw.boards.floorplan import place_banks
+        from hw.boards.floorplan import place_banks, place_multipliers
         from hw.boards.output_registers import absorb_registers
 
         path = self.work / "top.json"
@@ -267,11 +267,13 @@ class _Flow:
         cells = netlist["modules"]["top"]["cells"]
         self.say(f"output registers of {absorb_registers(cells)} block RAMs used")
         if self.board.block_rams:
-            rams = [name for name, cell in cells.items() if cell["type"] == CELLS["bram"]]
-            sites = place_banks(rams, self.board.block_rams)
-            for name, site in sites.items():
-                cells[name]["attributes"]["BEL"] = site
-            self.say(f"{len(sites)} of {len(rams)} block RAMs placed by lane")
+            for kind, place, what in (("bram", place_banks, "block RAMs placed by lane"),
+                                      ("dsp", place_multipliers, "multipliers placed by column")):
+                mine = [name for name, cell in cells.items() if cell["type"] == CELLS[kind]]
+                sites = place(mine, self.board.block_rams)
+                for name, site in sites.items():
+                    cells[name]["attributes"]["BEL"] = site
+                self.say(f"{len(sites)} of {len(mine)} {what}")
         path.write_text(json.dumps(netlist))
 
     def place(self, seed: int, design: str) -> Report:

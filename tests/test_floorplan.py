@@ -1,10 +1,10 @@
-"""Places of block RAMs."""
+"""Places of block RAMs and multipliers."""
 
 from dataclasses import replace
 
 import pytest
 
-from hw.boards.floorplan import LFE5U_25F, LFE5U_85F, BlockRams, place_banks
+from hw.boards.floorplan import LFE5U_25F, LFE5U_85F, BlockRams, place_banks, place_multipliers
 
 DEVICE = BlockRams(columns=(4, 6, 8, 10, 13, 15), rows=(46, 22))
 
@@ -45,3 +45,20 @@ def test_banks_that_do_not_fit_have_no_place(banks: int) -> None:
     cells = [f"core.wgt.bank{lane}.{part}.0" for lane in range(2) for part in range(banks)]
     sites = place_banks(cells, DEVICE)
     assert len(sites) == len(set(sites.values())) == 2 * min(banks, 6)
+
+
+def test_multipliers_of_a_column_stand_together() -> None:
+    cells = [f"machine.core.array.multipliers{column}.mult{row}" for column in range(8) for row in range(8)]
+    sites = place_multipliers([*cells, "machine.core.vector.lane0.multiplier.mult0"], LFE5U_85F)
+    assert sites.keys() == set(cells) and len(set(sites.values())) == 64
+    assert [sites[f"machine.core.array.multipliers0.mult{row}"] for row in range(8)] == [
+        f"X{13 + z}/Y{y}/MULT18_{z}" for y in (34, 58) for z in (0, 1, 4, 5)]
+    assert [sites[f"machine.core.array.multipliers{column}.mult0"] for column in range(8)] == [
+        f"X{x}/Y34/MULT18_0" for x in (13, 22, 40, 49, 69, 78, 96, 105)]
+
+
+@pytest.mark.parametrize(("size", "device", "placed"), [(12, LFE5U_85F, 144), (16, LFE5U_85F, 0), (4, LFE5U_25F, 0),
+                                                        (0, LFE5U_85F, 0)])
+def test_an_array_is_placed_whole_or_not_at_all(size: int, device: BlockRams, placed: int) -> None:
+    cells = [f"array.multipliers{column}.mult{row}" for column in range(size) for row in range(size)]
+    assert len(set(place_multipliers(cells, device).values())) == placed
