@@ -32,11 +32,11 @@ class LinkTarget(Component):
     bus : Out(HostBus) accesses of whole words
     dropped : Out(1)   one cycle for each frame dropped or byte with a framing error
 
-    Latency: the first bus access starts 4 cycles after the last byte is received; each access costs 2 cycles more than
+    Latency: the first bus access starts 5 cycles after the last byte is received; each access costs 2 cycles more than
     the bus takes.
     """
 
-    latency = 4
+    latency = 5
 
     def __init__(self, *, clock_hz: int, baud: int, pause: int | None = None) -> None:
         self.clock_hz, self.baud = clock_hz, baud
@@ -60,6 +60,10 @@ class LinkTarget(Component):
         ]
 
         executed, sequence = Signal(), Signal(8)  # the last request executed, if any since hello
+        waiting = Signal()  # a frame does, a cycle late: long after it is taken the next one may be looked at
+        again = Signal()  # it is that request
+        m.d.sync += waiting.eq(parser.valid)
+        m.d.sync += again.eq(executed & (parser.sequence == sequence) & (parser.command != Command.HELLO))
         address = Signal(24)
         command, status, done = Signal(4), Signal(4), Signal(range(MAX_WORDS + 1))  # its reply
         m.d.comb += [
@@ -71,20 +75,23 @@ class LinkTarget(Component):
         m.d.sync += [result_in.en.eq(result_now), result_in.addr.eq(done), result_in.data.eq(result_value)]
 
         reply, last = Signal(32, reset_less=True), Signal()  # the next word to send; this access is the last one
+        before_last = Signal(8)
         take = Signal()  # a cycle before ``parser.take``, which much depends on
-        m.d.sync += [reply.eq(result.data), last.eq(done + 1 == parser.count), parser.take.eq(take)]
+        m.d.sync += [reply.eq(result.data), parser.take.eq(take)]
+        m.d.sync += [before_last.eq(parser.count - 1), last.eq(done == before_last)]
         part, words, shift, left = Signal(3), Signal(range(MAX_WORDS + 1)), Signal(32), Signal(3)
         crc = Signal(16)
         m.d.comb += [result.addr.eq(words), result.en.eq(1), tx.i.payload.eq(shift)]
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += part.eq(0)
-                with m.If(parser.valid & executed & (parser.sequence == sequence) & (parser.command != Command.HELLO)):
+                m.d.sync += address.eq(parser.address)
+                with m.If(waiting & again):
                     m.d.comb += take.eq(1)
                     m.next = "PART"
-                with m.Elif(parser.valid):
+                with m.Elif(waiting):
                     m.d.sync += [sequence.eq(parser.sequence), command.eq(parser.command), status.eq(ReplyStatus.OK)]
-                    m.d.sync += [address.eq(parser.address), done.eq(0), executed.eq(parser.command != Command.HELLO)]
+                    m.d.sync += [done.eq(0), executed.eq(parser.command != Command.HELLO)]
                     m.next = "FETCH"
             with m.State("FETCH"):
                 m.next = "ACCESS"

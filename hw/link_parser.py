@@ -62,12 +62,13 @@ class FrameParser(Component):
         position = Signal(range(4 * MAX_WORDS))
         quiet = Signal(range(self.timeout))
         pause, fail = Signal(), Signal()
+        last_word = Signal()  # the payload's; bytes are far enough apart for a register
         m.d.comb += fail.eq(self.byte_error | pause)
         m.d.sync += [
             quiet.eq(Mux(self.byte_valid | pause, 0, quiet + 1)),
             pause.eq((quiet == self.timeout - 2) & ~self.byte_valid & ~pause),
         ]
-        m.d.sync += self.w_en.eq(0)
+        m.d.sync += [self.w_en.eq(0), last_word.eq(position[2:] == self.count - 1)]
         with m.If(self.byte_valid):
             m.d.sync += [crc.eq(crc_next(crc, self.byte)), position.eq(position + 1)]
 
@@ -105,7 +106,7 @@ class FrameParser(Component):
                     m.d.sync += self.w_data.eq(Cat(self.w_data[8:], self.byte))
                     with m.If(position[:2] == 3):
                         m.d.sync += [self.w_en.eq(1), self.w_addr.eq(position[2:])]
-                        with m.If(position[2:] == self.count - 1):
+                        with m.If(last_word):
                             m.d.sync += position.eq(0)
                             m.next = "CRC"
                 with m.If(fail):

@@ -110,13 +110,15 @@ class UartTx(Component):
         timer = Signal(range(self.divisor))
         shift = Signal(9, init=-1)
         left = Signal(range(11))
-        m.d.comb += self.i.ready.eq(left == 0)
-        with m.If(left == 0):
+        idle = Signal(init=1)  # nothing is left to send
+        m.d.comb += self.i.ready.eq(idle)
+        with m.If(idle):
             with m.If(self.i.valid):
                 m.d.sync += [self.tx.eq(0), shift.eq(Cat(self.i.payload, 1)), left.eq(10), timer.eq(self.divisor - 1)]
+                m.d.sync += idle.eq(0)
         with m.Elif(timer == 0):
             m.d.sync += [self.tx.eq(shift[0]), shift.eq(Cat(shift[1:], 1))]
-            m.d.sync += [left.eq(left - 1), timer.eq(self.divisor - 1)]
+            m.d.sync += [left.eq(left - 1), idle.eq(left == 1), timer.eq(self.divisor - 1)]
         with m.Else():
             m.d.sync += timer.eq(timer - 1)
         return m
