@@ -21,7 +21,7 @@ class PerformanceCounters(wiring.Component):
     feeding, waiting : In     the issuer feeds the array, or waits for the drain's T cycles
     streaming : In            the vector unit reads
     macs : In                 multiply-accumulates issued in the cycle before
-    clear : In(1)
+    clear : In(1)             takes two cycles, as an event does
     values : Out              by position in ``isa.COUNTERS``
     """
 
@@ -58,11 +58,14 @@ class PerformanceCounters(wiring.Component):
             "BWD_MACS": Mux(activity.write & activity.phase.bwd, self.macs, 0),
             "GRAD_MACS": Mux(activity.write & activity.phase.grad, self.macs, 0),
         }
+        clear = Signal()
+        halves = [Signal(name=f"clear{half}", init=half) for half in range(2)]  # another start keeps them apart
+        m.d.sync += [clear.eq(self.clear), *(half.eq(clear) for half in halves)]
         for i, name in enumerate(COUNTERS):
             event = events.pop(name)
             increment = Signal(len(event), name=f"event_{name.lower()}")
             m.d.sync += [increment.eq(event), self.values[i].eq(self.values[i] + increment)]
-            with m.If(self.clear):
-                m.d.sync += [increment.eq(0), self.values[i].eq(0)]
+            with m.If(halves[2 * i // len(COUNTERS)]):
+                m.d.sync += self.values[i].eq(0)
         assert not events
         return m

@@ -21,8 +21,8 @@ class HostInterface(wiring.Component):
     Registers answer at any time, and so do writes to the memories of ``LOADABLE``. All else in program, table, memories
     and generators answers ``error`` while the machine is busy, as do addresses that do not exist or are no multiple of
     4, writes of a part (of a lane in a memory, of a word elsewhere), and the wrong direction for a register. Writes
-    take four cycles, those to a memory five and while the machine writes there itself, register reads six, window reads
-    T + READ_LATENCY + 6, and so do those of generators.
+    take four cycles, those to a memory five and while the machine writes there itself; reads of memories and generators
+    T + READ_LATENCY + 6, others 15.
 
     Members
     -------
@@ -105,7 +105,7 @@ class HostInterface(wiring.Component):
         ]
         # what leaves for far away does so a cycle late; the bus holds address and data as long
         window_word, window_read, put = Signal(WORD_BITS), Signal(len(MEMORIES)), Signal()
-        m.d.sync += [self.m_addr.eq(window_word), self.m_read.eq(window_read), put.eq(go & write)]
+        m.d.sync += [self.m_addr.eq(window_word), self.m_read.eq(window_read), put.eq(go & write), p_write.en.eq(0)]
         whole = strobe == 0xF  # program, table and registers take whole words only
 
         lanes_whole = ~write | ((strobe[0] == strobe[1]) & (strobe[2] == strobe[3]))
@@ -117,8 +117,8 @@ class HostInterface(wiring.Component):
                 m.d.comb += [
                     window.eq(1),
                     legal.eq((addr[3:20] < config.program_words) & (whole | ~write)),
-                    p_write.en.eq(Mux(go & write, Cat(~addr[2], addr[2]), 0)),
                 ]
+                m.d.sync += p_write.en.eq(Mux(go & write, Cat(~addr[2], addr[2]), 0))
             with m.Case(Region.TABLE):
                 m.d.comb += [
                     window.eq(1),
@@ -140,8 +140,8 @@ class HostInterface(wiring.Component):
 
         m.d.sync += [bus.ready.eq(0), bus.error.eq(0), bus.r_data.eq(0)]
         read_data = Signal(32)
-        lanes = Signal()  # what is read is in the lanes
-        m.d.comb += lanes.eq((region >= Region.ACT) | ((region == Region.REGISTERS) & (addr[:20] >= LFSR_BASE)))
+        lanes = Signal()  # what is read is in the lanes; there before the access happens
+        m.d.sync += lanes.eq((region >= Region.ACT) | ((region == Region.REGISTERS) & (addr[:20] >= LFSR_BASE)))
         self._read_mux(m, region, addr, lanes, self._lane_word(m, region, addr, select), p_data, register_data,
                        read_data)
         allowed = Signal()
@@ -165,7 +165,7 @@ class HostInterface(wiring.Component):
                     m.d.sync += bus.ready.eq(1)
                 with m.Else():
                     m.d.comb += go.eq(1)
-                    m.d.sync += wait.eq(Mux(lanes, READ_LATENCY + config.size + 3, 6))
+                    m.d.sync += wait.eq(Mux(lanes, READ_LATENCY + config.size + 3, 12))
                     m.next = "READ"
             with m.State("OFFER"):
                 with m.If(self.m_granted):
@@ -231,15 +231,20 @@ class HostInterface(wiring.Component):
                             m.d.comb += legal.eq(0)
 
     def _register(self, m: Module, addr: Signal, values: dict[str, object], read: Signal) -> None:
-        """A register's value, five cycles after its address: one of four neighbours, of four such groups and so on."""
+        """The register's value after eleven cycles: one of four neighbours, of four such groups, and so on."""
         level = {entry.address // 4: values[entry.name] for entry in REGISTERS if entry.name in values}
         index = register(m, addr[2:9], "index")
         while len(index):
             groups: dict[int, dict[int, object]] = {}
             for number, value in level.items():
                 groups.setdefault(number // 4, {})[number % 4] = value
-            level = {group: self._one_of(m, index[:2], members, f"{len(index)}_{group}")
-                     for group, members in groups.items()}
+            level = {}
+            for group, members in groups.items():  # counters are far apart
+                if group % 3 == 2:
+                    copy = Signal.like(index, name=f"index{len(index)}_{group}", init=group)  # like no other register
+                    m.d.sync += copy.eq(index)
+                    index = copy
+                level[group] = self._one_of(m, index[:2], members, f"{len(index)}_{group}")
             index = index[2:]
         m.d.comb += read.eq(level[0])
 
@@ -275,12 +280,15 @@ class HostInterface(wiring.Component):
 
     def _read_mux(self, m: Module, region: Value, addr: Signal, lanes: Signal, lane_word: Value, program: object,
                   register: Signal, read: Signal) -> None:
-        register_q = Signal(32)
-        m.d.sync += register_q.eq(register)
-        m.d.sync += read.eq(Mux(lanes, lane_word, register_q))
+        register_q, half, entry = Signal(32), Signal(32), Signal(32)
+        m.d.sync += [
+            register_q.eq(register), half.eq(Mux(addr[2], program[32:], program[:32])),  # type: ignore[index]
+            entry.eq(self.t_r_data),
+            read.eq(Mux(lanes, lane_word, register_q)),
+        ]
         with m.Switch(region):
             with m.Case(Region.PROGRAM):
-                m.d.sync += read.eq(Mux(addr[2], program[32:], program[:32]))  # type: ignore[index]
+                m.d.sync += read.eq(half)
             with m.Case(Region.TABLE):
-                m.d.sync += read.eq(self.t_r_data)
+                m.d.sync += read.eq(entry)
 
