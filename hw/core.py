@@ -49,12 +49,12 @@ class Core(wiring.Component):
         m.submodules.feed_b = self.feed_b = Feeder(size=size, rows=False)
         m.submodules.array = self.array = SystolicArray(size=size)
         # the token of row T-1 comes ACC_DELAY before that row
-        delay = self.feed_a.latency + self.array.drain_delay - PostProcessor.ACC_DELAY
+        delay = self.feed_a.latency + self.array.drain_delay - PostProcessor.ACC_DELAY - 1  # and is a cycle on its way
         m.submodules.drain = self.drain = DrainController(size=size, delay=delay)
         m.submodules.vector = self.vector = VectorUnit(size=size, lut_products=config.lut_products)
         m.submodules.post = self.post = PostProcessor(size=size)
         m.submodules.range = self.range = RangeUnit(lanes=size)
-        m.submodules.loss = self.loss = LossUnit(lanes=size, classes=config.classes, read_latency=READ_LATENCY)
+        m.submodules.loss = self.loss = LossUnit(lanes=size, classes=config.classes, read_latency=READ_LATENCY + 1)
         m.submodules.counters = self.counters = PerformanceCounters(size=size)
         self.memories = {
             # a product reads padding, and pixels behind the last one, as whatever there is
@@ -67,10 +67,10 @@ class Core(wiring.Component):
         connect(m, flipped(self.bus), self.host.bus)
         # static during an instruction, and there long before it is needed: every unit takes it from a register of its
         # own, each behind another one, for of equal ones synthesis keeps one
-        copies = [self.sequencer.operation]
-        for stage in range(4):
+        copies = [self.sequencer.operation]  # the sequencer itself has the first behind it
+        for stage in range(5):
             copies.append(register(m, copies[-1], f"operation{stage}"))
-        _, self.of_product, operation, self.of_vector, self.of_roots = copies
+        self.of_product, operation, self.of_vector, self.of_roots = copies[2:]
         self.of_post = operation
         self.gradient, self.ones, self.backward, self.forward = (
             Signal(name=name) for name in ("gradient", "ones", "backward", "forward"))
@@ -81,8 +81,8 @@ class Core(wiring.Component):
             self.backward.eq(operation.bwd | operation.addb | operation.avgb | operation.maxb),
         ]
         self._aborts(m)
-        self._control(m)
         self._product(m)
+        self._control(m)
         self._vector(m)
         self._post(m)
         self._loss(m)
@@ -110,7 +110,7 @@ class Core(wiring.Component):
               for name in ("start", "start_pc", "abort", "lr_shift", "p_data")),
             sequencer.s_data.eq(self.memories["vec"].r_data[0]),
             sequencer.part_done.eq(self.issuer.closing),
-            sequencer.pass_done.eq(self.drain.done | self.vector.done),
+            sequencer.pass_done.eq(self.leaving["done"] | self.vector.done),
             sequencer.loss_done.eq(loss.done),
             counters.clear.eq(host.clear),
         ]
@@ -141,8 +141,10 @@ class Core(wiring.Component):
             drain.row.eq(issuer.row), drain.boundary.eq(issuer.boundary),
             drain.last.eq(issuer.closing & sequencer.last_part), drain.abort.eq(abort),
         ]
+        self.leaving = {name: register(m, getattr(drain, name), f"leaving_{name}")
+                        for name in ("token", "offset", "lanes", "tile", "done")}
         shift = drain.shift
-        for stage in range(PostProcessor.ACC_DELAY):
+        for stage in range(PostProcessor.ACC_DELAY + 1):
             delayed = Signal(self.config.size, name=f"shift_wait{stage}")
             m.d.sync += delayed.eq(shift)
             shift = delayed
@@ -170,7 +172,7 @@ class Core(wiring.Component):
 
     def _post(self, m: Module) -> None:
         """Post-processor and range."""
-        sequencer, post, drain, vector = self.sequencer, self.post, self.drain, self.vector
+        sequencer, post, vector = self.sequencer, self.post, self.vector
         operation, control = self.of_post, post.control
         dst, c = sequencer.operands[0].entry, sequencer.operands[3].entry
         added = operation.add | operation.addb
@@ -186,10 +188,9 @@ class Core(wiring.Component):
             control.relu.eq(operation.relu),
             control.guard.eq(sequencer.guard), control.align.eq(sequencer.align), control.shift.eq(sequencer.shift),
             control.step.eq(sequencer.step), control.range_pass.eq(sequencer.range_pass),
-            post.token.eq(Mux(on_vector, vector.token, drain.token)),
-            post.offset.eq(Mux(on_vector, vector.offset, drain.offset)),
-            post.lanes.eq(Mux(on_vector, vector.lanes, drain.lanes)),
-            post.tile.eq(drain.tile),
+            *(getattr(post, name).eq(Mux(on_vector, getattr(vector, name), self.leaving[name]))
+              for name in ("token", "offset", "lanes")),
+            post.tile.eq(self.leaving["tile"]),
             post.aux_base.eq(c.base), post.aux_by_tile.eq(operation.fwd),
             post.scalar_bias.eq(sequencer.scalar_bias), post.scalar.eq(sequencer.scalar),
             post.dst_base.eq(dst.base), post.q_base.eq(Mux(self.gradient, c.base, dst.base)),
@@ -251,19 +252,21 @@ class Core(wiring.Component):
         aux, old = (post.aux_en, post.aux_addr), (post.old_en, post.old_addr)
         x, y = (vector.x_en, vector.x_addr), (vector.y_en, vector.y_addr)
         both = (vector.x_en | vector.y_en, Mux(vector.x_en, vector.x_addr, vector.y_addr))
-        error = (register(m, loss.e_en, "e_en"), register(m, loss.e_addr, "e_addr"))
+        error, logits, labels = (  # a cycle late, for the loss unit is far away
+            [register(m, getattr(loss, f"{name}_{what}"), f"{name}_{what}") for what in ("en", "addr")]
+            for name in "ezy")
         q, w = (post.q_en, post.q_addr, post.q), (post.w_en, post.w_addr, post.w_new)
         masked = operation.bwd | operation.addb | operation.avgb
         readers = {
             "act": [(operation.fwd | operation.grad, *feed_a), (masked, *aux), (operation.add, *both),
                     (operation.avg | operation.max | operation.maxb, *x), (operation["sum"], *y),
-                    (operation.loss, loss.z_en, loss.z_addr)],
+                    (operation.loss, *logits)],
             "err": [(operation.bwd, *feed_a), (operation.grad, *feed_b), (operation.addb, *both),
                     (operation["sum"] | operation.avgb, *x), (operation.maxb, *y)],
             "wgt": [(operation.fwd | operation.bwd, *feed_b), (operation.grad, *old)],
             "mom": [(self.gradient, *aux)],
             "vec": [(operation.fwd, *aux), (self.ones | operation["sum"], *old),
-                    (operation.loss, loss.y_en, loss.y_addr), (sequencer.s_next, sequencer.s_en, sequencer.s_addr)],
+                    (operation.loss, *labels), (sequencer.s_next, sequencer.s_en, sequencer.s_addr)],
         }
         writers = {
             "act": [(self.forward, *q)],

@@ -143,6 +143,7 @@ class Geometry(wiring.Component):
         x = self._axis(m, "x", kernel.width, kernel.pad_x, kernel.step_x, lattice.entry.width, self.odd_x)
         step_y, step_x = kernel.step_y & ~self.is_bwd, kernel.step_x & ~self.is_bwd
         gaps_y, gaps_x = kernel.step_y & self.is_bwd, kernel.step_x & self.is_bwd
+        line, pixel = Signal(WORD_BITS, name="odd_line"), Signal(WORD_BITS, name="odd_pixel")  # BWD: left out at first
         m.d.sync += [
             loops.cols.eq(Mux(self.is_bwd, kernel.planes, b.entry.cols)),
             loops.depth.eq(Mux(self.is_grad, b.rows, a.entry.cols)),
@@ -155,8 +156,9 @@ class Geometry(wiring.Component):
             loops.tap_y.eq(a.line), loops.tap_x.eq(a.entry.stride),
             loops.b_row.eq(b.entry.stride), loops.b_tile.eq(Mux(self.is_bwd, b.entry.stride * self.size, 1)),
             loops.lattice.eq(self.is_bwd & (kernel.step_y | kernel.step_x)),
-            loops.dst.start.eq(Mux(self.is_bwd & self.odd_y, self.dst.line, 0)
-                               + Mux(self.is_bwd & self.odd_x, self.dst.entry.stride, 0)),
+            line.eq(Mux(self.is_bwd & self.odd_y, self.dst.line, 0)),
+            pixel.eq(Mux(self.is_bwd & self.odd_x, self.dst.entry.stride, 0)),
+            loops.dst.start.eq(line + pixel),
             loops.dst.pixel.eq(self.dst.entry.stride << gaps_x), loops.dst.line.eq(self.dst.line << gaps_y),
             loops.dst.image.eq(self.dst.image),
         ]

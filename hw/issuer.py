@@ -277,7 +277,7 @@ class Issuer(wiring.Component):
             pixel.x.eq(loops.x), pixel.y.eq(loops.y), pixel.step_x.eq(loops.step_x), pixel.step_y.eq(loops.step_y),
         ]
         m.d.sync += [
-            pixel.home.eq(walk.begin | (running & tile_end & (loops.grad | walk.last_row))),
+            pixel.home.eq((walk.begin | (running & tile_end & (loops.grad | walk.last_row))).replicate(2)),
             pixel.step.eq(running),
             pixel.back.eq(~loops.grad & walk.wrap & ~tile_end),
             pixel.keep.eq(walk.begin | tile_end),
@@ -360,7 +360,7 @@ class Issuer(wiring.Component):
         ]
         m.d.sync += [
             place.step.eq(row.valid),
-            place.home.eq(walk.begin | (walk.running & walk.tile_end & walk.last_row)),
+            place.home.eq((walk.begin | (walk.running & walk.tile_end & walk.last_row)).replicate(2)),
         ]
         once, twice = Signal.like(row, name="row_once"), Signal.like(row, name="row_twice")
         m.d.sync += [once.eq(row), twice.eq(once), twice.offset.eq(place.place.pixel + once.tile), self.row.eq(twice)]

@@ -32,15 +32,18 @@ class ScalarUnit(wiring.Component):
         left = Signal(signed(6))
         over = Signal()  # it will not fit; ``y`` has the right sign
         settled, outside = Signal(), Signal()
-        down, last = left[-1], left == -1
+        last, none = Signal(), Signal()  # a step is left, or none; registers
+        down = left[-1]
         sign = self.y[-1]
         m.d.sync += outside.eq((self.y[7:] != sign.replicate(24)) | (self.y[:8] == 0x80))
         with m.If(self.start):
-            m.d.sync += [self.y.eq(self.value), left.eq(self.d), over.eq(0), self.busy.eq(1), settled.eq(0)]
+            m.d.sync += [self.y.eq(self.value), left.eq(self.d), over.eq(0), self.busy.eq(1), settled.eq(0),
+                         last.eq((self.d == -1) | (self.d == 1)), none.eq(self.d == 0)]
         with m.Elif(self.busy & down):
-            m.d.sync += [left.eq(left + 1), self.y.eq((self.y >> 1) + (self.y[0] & last))]
-        with m.Elif(self.busy & (left != 0)):
-            m.d.sync += left.eq(left - 1)
+            m.d.sync += [left.eq(left + 1), last.eq(left == -2), none.eq(last)]
+            m.d.sync += self.y.eq((self.y >> 1) + (self.y[0] & last))
+        with m.Elif(self.busy & ~none):
+            m.d.sync += [left.eq(left - 1), last.eq(left == 2), none.eq(last)]
             with m.If(sign != self.y[-2]):
                 m.d.sync += over.eq(1)
             with m.Elif(~over):

@@ -217,6 +217,8 @@ class Sequencer(wiring.Component):
             *(getattr(self, name).eq(getattr(exponents, name)) for name in ("guard", "drop", "align", "shift", "step")),
         ]
         m.d.sync += self.t_scale.eq(exponents.new_scale)
+        with m.If(operation.loss):
+            m.d.sync += [self.t_scale.eq(self.scaled.scale), self.t_scale.exponent.eq(LOSS_EXPONENT)]
         with m.If(operation.ones | (operation["sum"] & ~operation.pair)):
             m.d.comb += exponents.e_x.eq(0)
         with m.If(operation.add | operation.addb):
@@ -265,10 +267,15 @@ class Sequencer(wiring.Component):
         self.failed, self.error, self.reason, self.prefetch = Signal(), Signal(Status), Signal(Status), Signal()
         word, result = self.word, Signal(8)  # the tensor whose exponent is stored
         self.storing = Signal()  # it is the one the table shows
+        self.retiring = Signal()  # in RETIRE
         m.d.comb += self.p_addr.eq(self.pc)
         m.d.sync += [signal.eq(0) for signal in (self.part_start, self.vector_start, self.clear, self.loss_start,
                                                  self.range_start, self.geometry.start, self.scalars.start,
-                                                 self.t_write)]
+                                                 self.t_write, self.s_next, self.retiring)]
+        with m.If(self.start & ~self.busy):  # which is IDLE
+            m.d.sync += [self.pc.eq(self.start_pc), self.retired.eq(0)]
+        with m.If(self.retiring):
+            m.d.sync += [self.pc.eq(self.pc + 1), self.retired.eq(self.retired + 1)]
         m.d.sync += [
             self.wait.eq(self.wait - 1), self.over.eq(self.wait == 1),
             self.t_id.eq(Mux(self.storing, result,
@@ -277,9 +284,9 @@ class Sequencer(wiring.Component):
         ]
         with m.FSM() as self.fsm:
             with m.State("IDLE"):
-                m.d.sync += self.range_pass.eq(0)
+                m.d.comb += self.prefetch.eq(1)
+                m.d.sync += [self.range_pass.eq(0), self.busy.eq(self.start)]
                 with m.If(self.start):
-                    m.d.sync += [self.pc.eq(self.start_pc), self.retired.eq(0), self.busy.eq(1)]
                     m.next = "FETCH"
             self._fetch(m)
             self._check(m)
@@ -288,11 +295,11 @@ class Sequencer(wiring.Component):
             self._store(m)
             with m.State("FAILED"):
                 m.d.comb += self.prefetch.eq(1)
-                m.d.sync += [self.status.eq(self.reason), self.busy.eq(0)]
+                m.d.sync += self.status.eq(self.reason)
                 m.next = "IDLE"
             with m.State("ABORT"):  # writes under way reach memory, nothing new is issued
+                m.d.sync += self.status.eq(Status.ABORTED)
                 with m.If(self.over):
-                    m.d.sync += self.busy.eq(0)
                     m.next = "IDLE"
 
     @contextmanager
@@ -306,9 +313,8 @@ class Sequencer(wiring.Component):
                 m.next = "FAILED"
             with m.If(self.abort):
                 self._wait(m, drain_cycles)
-                m.d.sync += self.status.eq(Status.ABORTED)
                 m.d.sync += [self.part_start.eq(0), self.vector_start.eq(0), self.clear.eq(0), self.loss_start.eq(0),
-                             self.t_write.eq(0), self.busy.eq(1)]
+                             self.t_write.eq(0), self.retiring.eq(0)]
                 m.next = "ABORT"
 
     def _fail(self, m: Module, status: object) -> None:
@@ -320,6 +326,7 @@ class Sequencer(wiring.Component):
 
     def _fetch(self, m: Module) -> None:
         word, decoder, halt, beyond = self.word, self.decoder, Signal(), Signal()
+        self.used = Signal(len(OPERAND_NAMES))  # operands from ``index`` on
         illegal = Signal()
         m.d.sync += [halt.eq(word.opcode == Opcode.HALT), illegal.eq(decoder.status != Status.RESET)]
         with self._state(m, "FETCH"):
@@ -339,6 +346,7 @@ class Sequencer(wiring.Component):
             m.next = "DECODE"
         with self._state(m, "DECODE"):
             m.d.comb += self.prefetch.eq(1)
+            m.d.sync += self.used.eq(decoder.used)
             with m.If(self.over):
                 m.next = "OPERAND"
                 with m.If(illegal):
@@ -370,7 +378,7 @@ class Sequencer(wiring.Component):
 
         def proceed() -> None:
             m.next = "OPERAND"
-            m.d.sync += index.eq(index + 1)
+            m.d.sync += [index.eq(index + 1), self.used.eq(self.used >> 1)]
             with m.If(last):
                 self._wait(m, decoder.LATENCY + 2)
                 m.next = "AGREE"
@@ -380,7 +388,7 @@ class Sequencer(wiring.Component):
             self._wait(m, check.LATENCY + 5)
             m.d.sync += self.asked.eq(1)
             m.next = "CHECK"
-            with m.If(~decoder.used.bit_select(index, 1)):
+            with m.If(~self.used[0]):
                 m.d.sync += self.asked.eq(0)
                 proceed()
         with self._state(m, "CHECK"):
@@ -440,8 +448,8 @@ class Sequencer(wiring.Component):
                     with m.Else():
                         scalar_next(False)
         with self._state(m, "SCALAR"):
-            m.d.comb += self.s_next.eq(1)
-            self._wait(m, READ_LATENCY)
+            m.d.sync += self.s_next.eq(1)
+            self._wait(m, READ_LATENCY + 1)
             m.next = "SCALAR_READ"
         with self._state(m, "SCALAR_READ"):
             with m.If(self.over):
@@ -462,11 +470,11 @@ class Sequencer(wiring.Component):
                 m.next = "PASS"
 
     def _run(self, m: Module) -> None:
-        done = Signal()
-        m.d.sync += done.eq(self.pass_done)
+        done, part_done, ranged = Signal(), Signal(), Signal()
+        m.d.sync += [done.eq(self.pass_done), part_done.eq(self.part_done), ranged.eq(self.range_done)]
         with self._state(m, "PASS"):
             self._wait(m, self.flush)
-            with m.If(self.part_done & ~self.last_part):
+            with m.If(part_done & ~self.last_part):
                 self._wait(m, self.geometry.LATENCY + 1)
                 m.d.sync += [self.odd_x.eq(~self.odd_x & self.more_x), self.geometry.start.eq(1)]
                 with m.If(self.odd_x | ~self.more_x):
@@ -479,8 +487,8 @@ class Sequencer(wiring.Component):
                 m.d.sync += self.range_start.eq(1)
                 m.next = "RANGE"
         with self._state(m, "RANGE"):
-            self._wait(m, self.exponents.STORE_LATENCY)
-            with m.If(self.range_done):
+            self._wait(m, self.exponents.STORE_LATENCY - 1)  # the range has been there for a cycle
+            with m.If(ranged):
                 m.next = "STORE"
                 with m.If(self.range_pass):
                     self._wait(m, self.exponents.RANGE_LATENCY)
@@ -490,6 +498,8 @@ class Sequencer(wiring.Component):
                     m.d.sync += self.saturated.eq(self.range_saturated)
 
     def _store(self, m: Module) -> None:
+        lost = Signal()
+        m.d.sync += lost.eq(self.loss_done)
         with self._state(m, "STORE"):
             m.d.sync += self.storing.eq(1)
             with m.If(self.over):
@@ -497,18 +507,15 @@ class Sequencer(wiring.Component):
                 m.next = "WRITE"
         with self._state(m, "LOSS"):
             m.d.sync += self.storing.eq(1)
-            with m.If(self.loss_done):
+            with m.If(lost):
                 m.next = "LOSS_STORE"
         with self._state(m, "LOSS_STORE"):
-            m.d.sync += [
-                self.t_scale.eq(self.scaled.scale), self.t_scale.exponent.eq(LOSS_EXPONENT),
-                self.t_write.eq(1),
-            ]
+            m.d.sync += self.t_write.eq(1)
             m.next = "WRITE"
         with self._state(m, "WRITE"):  # on its way to the table
+            m.d.sync += self.retiring.eq(1)
             m.next = "RETIRE"
         with self._state(m, "RETIRE"):
-            m.d.sync += [self.pc.eq(self.pc + 1), self.retired.eq(self.retired + 1)]
             m.next = "FETCH"
 
     # --- counters ---------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ class VectorUnit(wiring.Component):
 
     Members
     -------
-    control, dst, a, b : In       static from two cycles before ``start`` to ACC_DELAY + T - 1 cycles after ``done``
+    control, dst, a, b : In       static from three cycles before ``start`` to ACC_DELAY + T - 1 cycles after ``done``
     start : In(1)                 a pass begins; not before ``done`` of the pass before
     abort : In(1)                 stop reading, forget all tokens
     x_en, x_addr : Out            read root of the first stream: a; SUM and MAXB: b

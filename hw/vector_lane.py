@@ -115,9 +115,10 @@ class VectorLane(wiring.Component):
 
         # what is added; sum
         pooled, added = Signal(signed(8)), Signal(signed(24))
+        pools = register(m, control.largest | control.route, "pools")
         m.d.comb += [
             pooled.eq(Mux(control.largest, best, Mux(chosen == self.emit, error, 0))),
-            added.eq(Mux(control.largest | control.route, pooled, Mux(self.use, multiply.p[0], 0))),
+            added.eq(Mux(pools, pooled, Mux(self.use, multiply.p[0], 0))),
         ]
         first = register(m, self.first, "first_in")
         m.d.sync += self.sum.eq(Mux(first, control.term, self.sum) + register(m, added, "added_in"))
@@ -156,22 +157,22 @@ class TotalScan(wiring.Component):
         scanning, merge, shifting = Signal(), Signal(), Signal()
         picked = Signal(signed(VectorLane.SUM_BITS), reset_less=True)
         total = Signal(signed(VectorLane.SUM_BITS + 4), reset_less=True)
-        left = Signal(5, reset_less=True)
+        left, over = Signal(5, reset_less=True), Signal(reset_less=True)  # over: none left
 
         with m.If(self.start | scanning):
             m.d.sync += [turn.eq(turn.rotate_left(1)), scanning.eq(~turn[-1])]
         mine = [Mux(turn[n], self.sums[n].as_unsigned(), 0) for n in range(self.lanes)]
         m.d.sync += [picked.eq(reduce(or_, mine).as_signed()), merge.eq(self.start | scanning)]
         with m.If(self.start):
-            m.d.sync += [total.eq(0), left.eq(self.drop)]
+            m.d.sync += [total.eq(0), left.eq(self.drop), over.eq(self.drop == 0)]
         with m.If(merge):
             m.d.sync += [total.eq(total + picked), shifting.eq(~scanning)]
         with m.Elif(shifting):
-            m.d.sync += [left.eq(left - 1), shifting.eq(left != 0)]
-            with m.If(left != 0):
+            m.d.sync += [left.eq(left - 1), over.eq(left == 1), shifting.eq(~over)]
+            with m.If(~over):
                 m.d.sync += total.eq(total >> 1)
         m.d.comb += [
             self.total.eq(total[:32].as_signed()),
-            self.done.eq(shifting & ~merge & (left == 0)),
+            self.done.eq(shifting & ~merge & over),
         ]
         return m

@@ -41,7 +41,7 @@ class VectorWalk(wiring.Component):
 
     Members
     -------
-    control, dst, a, b : In    static from two cycles before ``start`` to the end
+    control, dst, a, b : In    static from three cycles before ``start`` to the end
     start, abort : In(1)
     step : Out(step_layout)    a cycle late; ``read``, ``token`` and ``end`` are 0 while there is no word
     busy : Out(1)              a word is still to come
@@ -66,7 +66,7 @@ class VectorWalk(wiring.Component):
         pool = Signal()
         m.d.sync += [control.eq(self.control), pool.eq(self.control.largest | self.control.route)]
         shape, place = Signal(VectorOperand), Signal(Place)
-        m.d.comb += shape.eq(Mux(control.total, self.b, Mux(control.average | control.route, self.a, self.dst)))
+        m.d.sync += shape.eq(Mux(control.total, self.b, Mux(control.average | control.route, self.a, self.dst)))
 
         wait, index = Signal(), Signal(2)  # the cycle in which b is read; place in a window
         issue, done, pair = Signal(), Signal(), Signal()

@@ -43,7 +43,7 @@ class PixelWalker(wiring.Component):
     last_x, last_y : In           pixels of a line and lines of an image, less 1
     x, y : In(signed 5)           where the first pixel lies
     step_x, step_y : In(1)        from one pixel to the next, less 1
-    home : In(1)                  go to the first pixel
+    home : In(2)                  go to the first pixel: both bits, from registers apart, for half of the state each
     step : In(1)                  go to the next pixel, or
     back : In(1)                  with ``step``: to the pixel kept, not in the cycle after it was
     keep : In(1)                  with ``home`` or ``step``: keep the pixel gone to
@@ -60,7 +60,7 @@ class PixelWalker(wiring.Component):
             "y": In(signed(5)),
             "step_x": In(1),
             "step_y": In(1),
-            "home": In(1),
+            "home": In(2, init=0b10),  # another start keeps the registers apart
             "step": In(1),
             "back": In(1),
             "keep": In(1),
@@ -73,11 +73,14 @@ class PixelWalker(wiring.Component):
             _State(Signal(_State, name=name)) for name in ("here", "first", "after", "kept", "target"))
         self._first(m, first)
         self._after(m, here, after)
-        m.d.comb += [target.eq(Mux(self.home, first, Mux(self.back, kept, after))), self.place.eq(here.place)]
+        m.d.comb += self.place.eq(here.place)
         keep = Signal()  # a cycle late: what is kept is where it is
-        m.d.sync += keep.eq((self.home | self.step) & self.keep)
-        with m.If(self.home | self.step):
-            m.d.sync += here.eq(target)
+        m.d.sync += keep.eq((self.home[0] | self.step) & self.keep)
+        for name, _ in data.Layout.cast(_State):
+            home = self.home[name != "place"]
+            m.d.comb += target[name].eq(Mux(home, first[name], Mux(self.back, kept[name], after[name])))
+            with m.If(home | self.step):
+                m.d.sync += here[name].eq(target[name])
         with m.If(keep):
             m.d.sync += kept.eq(here)
         return m

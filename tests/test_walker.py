@@ -73,7 +73,7 @@ def test_random_walks(flat):
             n = kept = None
             move = {}
             for _ in range(70):
-                move = {"home": n is None or rng.random() < 0.05, "step": rng.random() < 0.85,
+                move = {"home": 3 * (n is None or rng.random() < 0.05), "step": rng.random() < 0.85,
                         "back": kept is not None and not move.get("keep") and rng.random() < 0.15,
                         "keep": rng.random() < 0.2}
                 for name, value in move.items():
@@ -99,7 +99,7 @@ def test_the_largest_image():
         for name, value in setting.items():
             ctx.set(getattr(dut, name), value)
         await settle(ctx, dut)
-        ctx.set(dut.home, 1)
+        ctx.set(dut.home, 3)
         await ctx.tick()
         ctx.set(dut.home, 0)
         ctx.set(dut.step, 1)
