@@ -111,7 +111,8 @@ class Wrapped(Elaboratable):
         for path, member, port in self.unit.signature.flatten(self.unit):
             value = Value.cast(port)
             name = "__".join(str(part) for part in path)
-            held = Signal(len(value), name=f"{member.flow.name.lower()}_{name}")
+            start = -1 if member.flow == Flow.In else 0  # not 0: synthesis would share them with the unit's delays
+            held = Signal(len(value), name=f"{member.flow.name.lower()}_{name}", init=start)
             if member.flow == Flow.In:
                 m.d.comb += value.eq(held)
             else:
