@@ -1,4 +1,4 @@
-"""A sum that can start anew, in the ECP5's carry chain alone: synthesis clears the addend in lookup tables of its own."""
+"""A sum that can start anew in the ECP5's carry chain: synthesis would clear the addend in lookup tables of its own."""
 
 from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value
 
