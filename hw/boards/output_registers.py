@@ -14,7 +14,7 @@ def absorb_registers(cells: Cells) -> int:
     """Turn on the output register of every DP16KD port whose bits go to nothing but plain registers, in their place.
 
     Such registers take every rising edge of the port's clock, have no reset and start at 0; so do the block RAM's. A
-    block RAM of 36 bits reads through both ports by the clock of the second, and their registers go together.
+    block RAM of 36 bits reads through both ports; their registers go together.
 
     Parameters
     ----------
@@ -32,8 +32,9 @@ def absorb_registers(cells: Cells) -> int:
             outputs = [cell["connections"][pin][0] for pin in pins]
             if not pins or not _free(cell, ports) or any(uses[bit] != 2 or bit not in registers for bit in outputs):
                 continue
-            clock = cell["connections"][f"CLK{ports[-1]}"]
-            if any(cells[registers[bit]]["connections"]["CLK"] != clock for bit in outputs):
+            clocks = [cell["connections"][f"CLK{port}"] for port in ports]
+            clocks += [cells[registers[bit]]["connections"]["CLK"] for bit in outputs]
+            if any(clock != clocks[0] for clock in clocks):
                 continue
             for port in ports:
                 cell["parameters"][f"REGMODE_{port}"] = "OUTREG"
