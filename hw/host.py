@@ -22,7 +22,7 @@ class HostInterface(wiring.Component):
     and generators answers ``error`` while the machine is busy, as do addresses that do not exist or are no multiple of
     4, writes of a part (of a lane in a memory, of a word elsewhere), and the wrong direction for a register. Writes
     take four cycles, those to a memory five and while the machine writes there itself; reads of memories and generators
-    T + READ_LATENCY + 6, others 15.
+    T + READ_LATENCY + 6, others 18.
 
     Members
     -------
@@ -84,8 +84,9 @@ class HostInterface(wiring.Component):
         legal, window, at_any_time = Signal(), Signal(), Signal()
         register_data = Signal(32)
         select = Signal(4)
-        wait = Signal(range(64))
-        m.d.sync += [addr.eq(bus.addr), w_data.eq(bus.w_data), strobe.eq(bus.strobe), write.eq(bus.write)]
+        wait, waited = Signal(range(64)), Signal()  # ``waited``: no cycles are left
+        m.d.sync += [addr.eq(bus.addr), w_data.eq(bus.w_data), strobe.eq(bus.strobe), write.eq(bus.write),
+                     waited.eq(wait == 1)]
         region = addr[20:]
 
         m.submodules.program = program = Memory(shape=64, depth=config.program_words, init=[])
@@ -165,7 +166,7 @@ class HostInterface(wiring.Component):
                     m.d.sync += bus.ready.eq(1)
                 with m.Else():
                     m.d.comb += go.eq(1)
-                    m.d.sync += wait.eq(Mux(lanes, READ_LATENCY + config.size + 3, 12))
+                    m.d.sync += wait.eq(Mux(lanes, READ_LATENCY + config.size + 3, 15))
                     m.next = "READ"
             with m.State("OFFER"):
                 with m.If(self.m_granted):
@@ -173,7 +174,7 @@ class HostInterface(wiring.Component):
                     m.next = "IDLE"
             with m.State("READ"):
                 m.d.sync += wait.eq(wait - 1)
-                with m.If(wait == 0):
+                with m.If(waited):
                     m.d.sync += [bus.ready.eq(1), bus.r_data.eq(read_data)]
                     m.next = "IDLE"
 
@@ -231,7 +232,7 @@ class HostInterface(wiring.Component):
                             m.d.comb += legal.eq(0)
 
     def _register(self, m: Module, addr: Signal, values: dict[str, object], read: Signal) -> None:
-        """The register's value after eleven cycles: one of four neighbours, of four such groups, and so on."""
+        """The register's value after 13 cycles: one of four neighbours, of four such groups, and so on."""
         level = {entry.address // 4: values[entry.name] for entry in REGISTERS if entry.name in values}
         index = register(m, addr[2:9], "index")
         while len(index):
@@ -240,7 +241,7 @@ class HostInterface(wiring.Component):
                 groups.setdefault(number // 4, {})[number % 4] = value
             level = {}
             for group, members in groups.items():  # counters are far apart
-                if group % 3 == 2:
+                if group % 2:
                     copy = Signal.like(index, name=f"index{len(index)}_{group}", init=group)  # like no other register
                     m.d.sync += copy.eq(index)
                     index = copy

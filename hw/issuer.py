@@ -38,7 +38,7 @@ class _Walk:
     running, closing : a slot, or the closing one, is made in this cycle
     started, fresh : it is not the pass's first; it is its tile's first
     index, wrap : slots of the tile, modulo T; it is T - 1
-    filled : GRAD: the tile has had T slots
+    whole : ``wrap``, or GRAD: the tile has had T slots
     k_left, inside, k_end : terms to come with this slot while it has one; it has one; the last one was or is here
     rows_left, cols_left : rows and columns to come with this slot; ``rows`` and ``cols`` of its tile
     named : this slot names a row of its tile
@@ -58,8 +58,8 @@ class _Walk:
         self.begin, self.running, self.closing, self.started, self.fresh = bits(
             "begin", "running", "closing", "started", "fresh")
         self.index = Signal(range(size))
-        self.wrap, self.filled, self.inside, self.k_end, self.named = bits(
-            "wrap", "filled", "inside", "k_end", "named")
+        self.wrap, self.whole, self.inside, self.k_end, self.named = bits(
+            "wrap", "whole", "inside", "k_end", "named")
         self.k_left, self.rows_left, self.cols_left, self.tile = (
             Signal(16, name=name) for name in ("k_left", "rows_left", "cols_left", "tile"))
         self.rows, self.cols = (Signal(size.bit_length(), name=name) for name in ("tile_rows", "tile_cols"))
@@ -143,23 +143,26 @@ class Issuer(wiring.Component):
         """What ends with this slot, each one LUT of registers."""
         grad = self.loops.grad
         m.d.comb += [
-            walk.reload.eq(walk.k_end & (walk.wrap | walk.filled)),
+            walk.reload.eq(walk.k_end & walk.whole),
             walk.tap_end.eq(walk.k_end & walk.wrap & ~grad),
-            walk.tile_end.eq(walk.k_end & (walk.wrap | walk.filled) & walk.tile_tap),
+            walk.tile_end.eq(walk.k_end & walk.whole & walk.tile_tap),
             walk.next_tap.eq(walk.running & Mux(grad, walk.tile_end & walk.part_row, walk.tap_end)),
         ]
 
     def _count(self, m: Module, walk: _Walk) -> None:
         """From one slot to the next."""
         size, wrap, tile_end, last = self.size, walk.wrap, walk.tile_end, Signal()
-        m.d.comb += last.eq(walk.last_row & walk.last_col)
+        filled, wraps = Signal(), Signal()
+        m.d.comb += [
+            last.eq(walk.last_row & walk.last_col),
+            filled.eq(self.loops.grad & walk.whole & ~tile_end), wraps.eq(~wrap & ~tile_end & (walk.index == size - 2)),
+        ]
         m.d.sync += walk.closing.eq(0)
         with m.If(walk.running):
             m.d.sync += [
                 walk.fresh.eq(tile_end), walk.started.eq(1),
-                walk.filled.eq(self.loops.grad & (walk.filled | wrap) & ~tile_end),
-                walk.index.eq(Mux(wrap | tile_end, 0, walk.index + 1)),
-                wrap.eq(~wrap & ~tile_end & (walk.index == size - 2)),
+                walk.whole.eq(filled | wraps),
+                walk.index.eq(Mux(wrap | tile_end, 0, walk.index + 1)), wrap.eq(wraps),
                 walk.named.eq(tile_end | (walk.named & ~wrap & (walk.index + 1 != walk.rows))),
             ]
             with m.If(tile_end & last):
@@ -167,7 +170,7 @@ class Issuer(wiring.Component):
         with m.If(walk.begin):
             m.d.sync += [
                 *(signal.eq(1) for signal in (walk.running, walk.fresh, walk.named)),
-                *(signal.eq(0) for signal in (walk.started, walk.filled, walk.index, wrap)),
+                *(signal.eq(0) for signal in (walk.started, walk.whole, walk.index, wrap)),
             ]
         with m.If(self.abort):
             m.d.sync += [walk.running.eq(0), walk.closing.eq(0)]

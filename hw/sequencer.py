@@ -249,15 +249,16 @@ class Sequencer(wiring.Component):
     def _scalars(self, m: Module) -> None:
         """What the scalars set, a cycle after the state that says so."""
         operation, scalars = self.operation, self.scalars
+        y, small = register(m, scalars.y, "scalar_y"), register(m, scalars.small, "scalar_small")
         self.forget, self.take_c, self.take_d = (Signal(name=name) for name in ("forget", "take_c", "take_d"))
         with m.If(self.forget):
             m.d.sync += [self.offset.eq(0), self.factor.eq(Mux(operation.add | operation.addb, ONE, 1)),
                          self.term.eq(0), self.scalar_bias.eq(0)]
         with m.If(self.take_c):
-            m.d.sync += [self.term.eq(Mux(operation.add, scalars.y, 0)),
+            m.d.sync += [self.term.eq(Mux(operation.add, y, 0)),
                          self.scalar.eq(scalars.value), self.scalar_bias.eq(operation.fwd)]
         with m.If(self.take_d):
-            m.d.sync += self.offset.eq(scalars.small)
+            m.d.sync += self.offset.eq(small)
             with m.If(operation.vector):
                 m.d.sync += self.factor.eq(scalars.value)
 
