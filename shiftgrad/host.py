@@ -348,8 +348,13 @@ class Host:
                 asked.append(next(left, None))
                 return asked[0]
 
-            yield run(following)
-            batch = asked[0]
+            if self.overlaps:
+                yield run(following)
+                batch = asked[0]
+                continue
+            yield run(nothing)  # what the program left may be read until the next batch is asked for, and overwrites it
+            if batch := next(left, None):
+                self.load_batch(*batch)
 
     def _put(self, batch: Batch, place: int) -> None:
         """Write a mini-batch to one of its places."""

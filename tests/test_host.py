@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from shiftgrad.datasets import load
 from shiftgrad.device import ADDRESSES, DeviceError, GoldenDevice
 from shiftgrad.host import Host, MachineError, pack_tensor, pixels, unpack_tensor
 from shiftgrad.isa import LOADS_WHILE_BUSY, Memory, Opcode, Region, Status, encode
-from shiftgrad.models import Dense, Network, mlp
+from shiftgrad.models import Dense, GlobalAverage, MaxPool, Network, mlp
 
 Array = NDArray[Any]
 
@@ -306,6 +307,20 @@ def test_evaluation_and_training_take_turns() -> None:
                 found.append((epoch, one.evaluate(x, y), one.predict(x).tolist()))
         assert found[0] == found[1]
     assert_same(host.state(), other.state())
+
+
+def test_predictions_are_read_before_the_next_batch_is_loaded() -> None:
+    """Logits may be where the input was, when the next batch has no place of its own."""
+    network = Network(name="pooled", shape=(4, 4, 16),
+                      layers=(MaxPool(name="pool"), GlobalAverage(name="mean"), Dense(name="head", units=10)))
+    tight, roomy = (replace(CONFIGS["sim_4x4"], act_words=words) for words in (320, 1024))
+    x, found = samples(16, 256, 10)[0], []
+    for config in (tight, roomy):
+        host = Host(GoldenDevice(config), compile_network(network, config, batch=4, lr_shift=3))
+        assert host.overlaps == (config is roomy)
+        host.load(3)
+        found.append(host.predict(x).tolist())
+    assert found[0] == found[1]
 
 
 def test_a_load_that_fails_during_a_step_spoils_nothing() -> None:
