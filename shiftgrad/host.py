@@ -263,6 +263,7 @@ class Host:
         if lr_extra != self._lr_extra:
             if not 0 <= lr_extra <= isa.LR_MAX:
                 raise ValueError(f"lr_extra must be from 0 to {isa.LR_MAX}, got {lr_extra}")
+            self._lr_extra = None
             self.device.write(ADDRESSES["LR_SHIFT"], [lr_extra])
             self._lr_extra = lr_extra
         return self._run("train", following)

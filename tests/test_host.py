@@ -138,6 +138,29 @@ def test_the_schedule_reaches_the_machine() -> None:
     assert moved[0] == pytest.approx(8 * moved[1], abs=8) and moved[1] > 100
 
 
+def test_a_rate_whose_answer_was_lost_is_written_again() -> None:
+    """Over a serial line it is not known whether a write that failed was done."""
+    class Unanswered(GoldenDevice):
+        lost = False
+
+        def write(self, address: int, words: Any) -> None:
+            super().write(address, words)
+            if self.lost:
+                raise DeviceError("no answer")
+
+    device = Unanswered(CONFIGS["sim_4x4"])
+    host = Host(device, compile_network(mlp(6, (5,), 3), device.config, batch=4, lr_shift=3))
+    host.load(1)
+    host.load_batch(*samples(4, 6, 3))
+    host.train_step(0)
+    device.lost = True
+    with pytest.raises(DeviceError, match="no answer"):
+        host.train_step(2)
+    device.lost = False
+    host.train_step(0)
+    assert device.machine.lr_shift == 0
+
+
 @pytest.mark.parametrize("scale", ["delayed", "current"])
 def test_evaluation_changes_nothing_that_training_uses(scale: str) -> None:
     host = host_of(mlp(6, (9,), 3), scale=scale)
