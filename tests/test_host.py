@@ -399,6 +399,55 @@ def test_both_places_are_named_or_none() -> None:
     assert_same(host.state(), other.state())
 
 
+@pytest.mark.parametrize("overlaps", [True, False])
+def test_nothing_is_written_below_a_program_left_running(overlaps: bool) -> None:
+    """An interruption, or a lost answer, leaves one; memories would take its batch's successor meanwhile."""
+    class Late(GoldenDevice):
+        """Runs a program when it is waited for, as late as can be."""
+
+        started: int | None = None
+        lost = False
+
+        def start(self, pc: int = 0) -> None:
+            assert self.started is None, "wanted an idle machine"
+            self.started = pc
+
+        def wait(self) -> Status:
+            if self.lost:
+                raise DeviceError("no answer")
+            if self.started is not None:
+                pc, self.started = self.started, None
+                super().start(pc)
+            return super().wait()
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    def lost() -> None:
+        device.lost = True
+
+    alone, _ = failing()
+    for batch in batches(3):
+        alone.load_batch(*batch)
+        alone.train_step()
+    device = Late(CONFIGS["sim_4x4"])
+    host = Host(device, alone.plan)
+    host.overlaps = overlaps
+    host.load(1)
+    first, second, third = batches(3)
+    host.load_batch(*first)
+    with pytest.raises(KeyboardInterrupt):
+        host.train_step(0, interrupted)
+    host.load_batch(*second)
+    device.lost = not overlaps
+    with pytest.raises(DeviceError, match="no answer"):
+        host.train_step(0, lost)
+    device.lost = False
+    host.load_batch(*third)
+    host.train_step()
+    assert_same(host.state(), alone.state())
+
+
 def test_a_device_that_takes_no_writes_while_it_runs() -> None:
     class Deaf(Failing):
         def read(self, address: int, count: int = 1) -> NDArray[np.uint32]:
