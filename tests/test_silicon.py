@@ -109,7 +109,9 @@ def test_machine_speed() -> None:
     small, large = mlp(64, (48,), 10), mlp(784, (128,), 10)
     found = silicon_speed.machine("ulx3s_25f_4x4", small, 16, 50.0, 1_000_000)
     assert found["images_a_second"] == pytest.approx(50e6 * 16 / found["cycles"])
-    assert found["link_images_a_second"] == pytest.approx(100_000 / 65)
+    assert found["link_images_a_second"] == pytest.approx(100_000 / 66)  # a label takes a lane of 2 bytes
+    convolution = silicon_speed.machine("ulx3s_85f_8x8", *silicon_speed.WORKLOADS[-1], 50.0, 1_000_000)
+    assert convolution["link_images_a_second"] == pytest.approx(100_000 / (64 * 2 * 8 + 4))  # 9 channels, 2 words of 8
     assert silicon_speed.machine("ulx3s_25f_4x4", large, 32, 50.0, 1_000_000) == {"reason": "does not fit"}
     assert "no cycle model" in silicon_speed.machine("up5k_4x4", small, 16, 30.0, 1_000_000)["reason"]
     for network, batch in silicon_speed.WORKLOADS:
