@@ -53,7 +53,8 @@ def builds(seeds: Sequence[int], only: str = "") -> list[Build]:
 def run(wanted: Sequence[Build], out: Path, *, hours: float | None = None, progress: Progress = print) -> None:
     """Do the builds of ``wanted`` that ``out`` does not hold; each is kept as it finishes, so the same call goes on.
 
-    A result belongs to its design: the netlist before synthesis, the pins, the tools and the seed.
+    A result belongs to its design: the netlist before synthesis, the pins, the device, the tools with their options,
+    what rewrites the netlist, and the seed.
 
     Parameters
     ----------
@@ -104,11 +105,15 @@ def _result(flow: _Flow, build: Build, design: str, netlist: Path) -> dict[str, 
 
 
 def fingerprint(flow: _Flow) -> str:
-    """Of a generated design and the tools that will build it."""
+    """Of a generated design and the tools that will build it, with what comes between them."""
+    from hw.boards import floorplan, output_registers
+
     tools = f"{metadata.version('amaranth')} {flow.synthesiser} {metadata.version(flow.NEXTPNR)}"
-    digest = hashlib.sha256(f"{tools} {flow.SCRIPT} {flow.board.block_rams}".encode())
-    for name in ("top.il", flow.CONSTRAINTS):
-        digest.update((flow.work / name).read_bytes())
+    how = f"{flow.SCRIPT} {flow.board.block_rams} {flow.device} {flow.options}"
+    digest = hashlib.sha256(f"{tools} {how}".encode())
+    rewriting = (Path(str(module.__file__)) for module in (floorplan, output_registers))
+    for path in (flow.work / "top.il", flow.work / flow.CONSTRAINTS, *rewriting):
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -2,13 +2,15 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from amaranth_boards.ulx3s import ULX3S_25F_Platform
 from click.testing import CliRunner
 
-from hw.boards import board_names
+from hw.boards import board_names, output_registers
 from shiftgrad import bench, bench_silicon, bitstream, silicon, silicon_speed
 from shiftgrad.bitstream import BitstreamError
 from shiftgrad.cli import main
@@ -20,6 +22,12 @@ from shiftgrad.silicon import MATRIX, Build
 USED = {"TRELLIS_COMB": 700, "TRELLIS_FF": 500, "MULT18X18D": 26, "DP16KD": 54}
 SMALL = "ulx3s_25f-ulx3s_25f_4x4"
 PICTURE = b"\x89PNG of a placed design"
+
+
+class Faster(ULX3S_25F_Platform):
+    """Another speed grade."""
+
+    speed = "8"
 
 
 @pytest.fixture
@@ -77,6 +85,27 @@ def test_finished_builds_are_kept_and_a_new_design_is_built_again(tmp_path: Path
     silicon.run(wanted[:1], tmp_path, progress=lines.append)
     assert [(r["seed"], r["fmax_mhz"]) for r in silicon.read(tmp_path)] == [(1, 60.0)]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".build")]
+
+
+def test_what_else_a_result_depends_on(tmp_path: Path, tools: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """How a board is placed, on which device, and what is done to its netlist; nothing is taken from before."""
+    changed = tmp_path / "output_registers.py"
+    changed.write_text("# another rule\n")
+    board, original = silicon._board, output_registers.__file__
+    for change in (
+        lambda: monkeypatch.setattr(silicon, "_board", lambda build: replace(board(build), crowded=False)),
+        lambda: monkeypatch.setattr(silicon, "_board", lambda build: replace(board(build), platform=Faster)),
+        lambda: monkeypatch.setattr(output_registers, "__file__", str(changed)),
+    ):
+        before = len(tools["runs"])
+        monkeypatch.setattr(silicon, "_board", board)
+        monkeypatch.setattr(output_registers, "__file__", original)
+        silicon.run(silicon.builds((1,), SMALL), tmp_path, progress=lambda _: None)
+        between = len(tools["runs"])
+        change()
+        silicon.run(silicon.builds((1,), SMALL), tmp_path, progress=lambda _: None)
+        assert [step for _, step in tools["runs"][between:]] == ["synthesis", "route-1"]
+        assert between == before + 2 * (before == 0), "wanted the first design's result kept"
 
 
 def test_hours_stop_before_the_next_build(tmp_path: Path, tools: dict[str, Any]) -> None:
