@@ -73,6 +73,7 @@ def run(wanted: Sequence[Build], out: Path, *, hours: float | None = None, progr
             designs[build.pair] = fingerprint(flow)
             path = _path(out, build, designs[build.pair])
             if path.exists():
+                os.utime(path)  # the design that counts now
                 progress(f"{build.pair}, seed {build.seed}: done before")
                 continue
             left = sum(_seconds(out, b) for b in wanted[number:] if not _done(out, b, designs))
@@ -118,7 +119,7 @@ def fingerprint(flow: _Flow) -> str:
 
 
 def read(out: Path) -> list[dict[str, Any]]:
-    """The results there are: of every pair those of the design that was built last."""
+    """The results there are: of every pair those of the design that was built, or found to be built, last."""
     found = []
     for board, config in MATRIX:
         paths = sorted(out.glob(f"{board}-{config}-*-seed*.json"), key=lambda path: path.stat().st_mtime)

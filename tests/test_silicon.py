@@ -108,6 +108,17 @@ def test_what_else_a_result_depends_on(tmp_path: Path, tools: dict[str, Any], mo
         assert between == before + 2 * (before == 0), "wanted the first design's result kept"
 
 
+def test_an_earlier_design_built_before_is_the_one_that_counts(tmp_path: Path, tools: dict[str, Any]) -> None:
+    wanted = silicon.builds((1,), SMALL)
+    for design, mhz in (("one", 60.0), ("two", 40.0), ("one", 40.0)):
+        tools["design"], tools["mhz"] = design, {1: mhz}
+        silicon.run(wanted, tmp_path, progress=lambda _: None)
+        for path in tmp_path.glob("*.json"):
+            os.utime(path, ns=(0, path.stat().st_mtime_ns - 10**9))
+    assert len(tools["runs"]) == 4
+    assert [r["fmax_mhz"] for r in silicon.read(tmp_path)] == [60.0]
+
+
 def test_hours_stop_before_the_next_build(tmp_path: Path, tools: dict[str, Any]) -> None:
     lines: list[str] = []
     silicon.run(silicon.builds((1,)), tmp_path, hours=0, progress=lines.append)
