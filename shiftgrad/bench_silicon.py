@@ -94,7 +94,12 @@ def _pair(pair: dict[str, Any]) -> list[str]:
     mhz = pair["fmax_mhz"]
     missing = f"; {pair['routed']} of {len(pair['seeds'])} routed" if pair["errors"] else ""
     return [*start, f"{mhz['median']:.1f} ({mhz['least']:.1f} to {mhz['most']:.1f}{missing})",
-            *(f"{pair[kind]:,} ({100 * pair[kind] / pair['available'][kind]:.0f} %)" for kind in CELLS)]
+            *(_cells(pair[kind], pair["available"].get(kind)) for kind in CELLS)]
+
+
+def _cells(used: int, available: int | None) -> str:
+    """Cells in use, and of how many where those are counted apart."""
+    return f"{used:,} ({100 * used / available:.0f} %)" if available else f"{used:,}"
 
 
 def _network(entry: dict[str, Any]) -> list[list[str]]:

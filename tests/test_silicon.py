@@ -19,7 +19,8 @@ from shiftgrad.estimate import resources
 from shiftgrad.models import mlp
 from shiftgrad.silicon import MATRIX, Build
 
-USED = {"TRELLIS_COMB": 700, "TRELLIS_FF": 500, "MULT18X18D": 26, "DP16KD": 54}
+USED = {"TRELLIS_COMB": 700, "TRELLIS_FF": 500, "MULT18X18D": 26, "DP16KD": 54,
+        "ICESTORM_LC": 900, "ICESTORM_DSP": 8, "ICESTORM_RAM": 30}
 SMALL = "ulx3s_25f-ulx3s_25f_4x4"
 PICTURE = b"\x89PNG of a placed design"
 
@@ -37,7 +38,7 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def generate(self: bitstream._Flow) -> str:
         (self.work / "top.il").write_text(f"{state['design']} {self.board.config}")
-        (self.work / "top.lpf").write_text(self.board.name)
+        (self.work / self.CONSTRAINTS).write_text(self.board.name)
         return "Core"
 
     def run(self: bitstream._Flow, step: str, command: list[str]) -> None:
@@ -187,6 +188,15 @@ def test_the_benchmark_has_what_was_built(tmp_path: Path, tools: dict[str, Any],
     assert (out / "placed-ulx3s_85f-ulx3s_85f_8x8.png").read_bytes() == PICTURE
     found = json.loads((out / "bench.json").read_text())["silicon"]
     assert found["networks"][2]["machines"]["ulx3s_85f-ulx3s_85f_8x8"]["mhz"] == 62.5
+
+
+def test_the_benchmark_has_a_board_without_a_count_of_registers(tmp_path: Path, tools: dict[str, Any]) -> None:
+    """An iCE40's logic cell is a LUT, a flip-flop or both: how many flip-flops it has is not said."""
+    silicon.run(silicon.builds((1,), "icebreaker"), tmp_path, progress=lambda _: None)
+    (pair,) = silicon.summary(silicon.read(tmp_path))
+    found = {"pairs": [pair], "networks": [], "processor": {"name": "none", "cores": 1, "load": 0.0}}
+    assert "| 900 (90 %) | 0 | 8 (1 %) | 30 (3 %) |" in bench_silicon.markdown(found)
+    assert "icebreaker, up5k_4x4: 60.0 MHz" in bench_silicon.summary(found)[0]
 
 
 def test_a_benchmark_without_builds_says_how_to_make_them(tmp_path: Path) -> None:
