@@ -105,7 +105,10 @@ class VerilatorDevice(RegisterAccess):
         """``count`` 32-bit words from byte ``address`` up."""
         _check_aligned(address)
         try:
-            data = self.simulation.read(address, count)
+            if self._following:  # an instruction may end at every word
+                data = np.concatenate([self._read_between(address + 4 * i) for i in range(count)])
+            else:
+                data = self.simulation.read(address, count)
         except SimulationError as error:
             raise DeviceError(str(error)) from error
         if self.golden and address >= Region.PROGRAM.address and not self.simulation.busy:
@@ -173,9 +176,20 @@ class VerilatorDevice(RegisterAccess):
                 raise DeviceError(str(error)) from error
             self._mirror(here, data[done:done + taken])
             done += taken
-            if self._following and (simulation.retired != golden.retired or not simulation.busy):
-                simulation.tick(self.config.size + LANDING)
-                self._compare_next()
+            self._catch_up()
+
+    def _read_between(self, address: int) -> NDArray[np.uint32]:
+        """One word, while a program runs that is compared."""
+        data = self.simulation.read(address)
+        self._catch_up()
+        return data
+
+    def _catch_up(self) -> None:
+        """Compare what has just ended; the next instruction has written nothing yet."""
+        assert self.golden
+        while self._following and (self.simulation.retired != self.golden.retired or not self.simulation.busy):
+            self.simulation.tick(self.config.size + LANDING)
+            self._compare_next()
 
     def _advance(self) -> None:
         """Let the instruction in progress end."""

@@ -162,6 +162,19 @@ def test_training_while_the_next_batch_is_loaded(device):
     assert busy[0] > 1000 and max(busy[1:4]) - busy[0] < 100, "a step takes no longer for the load"
 
 
+def test_registers_read_while_a_program_runs(device):
+    """Time passes in every access: instructions that end meanwhile are compared, however long nobody waits."""
+    case = small_case(11)
+    load(device, case)
+    device.start()
+    polls = 0
+    while device.status()[0]:
+        device.counters()
+        polls += 1
+    assert polls > 1 and device.wait() == Status.HALTED
+    assert device.compared_instructions == len(case.program) and device.mismatches == 0
+
+
 def test_a_refused_load_leaves_both_machines_alike(device):
     """Words before a refused one are written while a program runs, too; the program goes on."""
     case = small_case(9)
