@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from golden.machine import GoldenMachine
 from shiftgrad.config import MEMORIES, Config
-from shiftgrad.device import ADDRESSES, START, DeviceError, RegisterAccess
+from shiftgrad.device import ABORT, ADDRESSES, START, DeviceError, RegisterAccess
 from shiftgrad.isa import COUNTERS, LEGAL_FLAGS, Opcode, Region, Status, decode
 from sim.build import Progress
 from sim.compare import Comparison, Difference, MismatchError, compare_registers, compare_words
@@ -32,7 +32,8 @@ class VerilatorDevice(RegisterAccess):
     ----------
     compare : keep a golden machine in lock-step and compare every memory word, the tensor table, the generators and
         the result registers after each instruction, and every window read. A program that a write to CTRL starts then
-        runs to its end inside that access
+        runs to its end inside that access; one that is aborted leaves its last instruction uncompared, and the
+        golden machine takes over what it left
     stop : raise :class:`MismatchError` at the first mismatch; otherwise only count them
     cycle_limit : cycles after which an instruction is given up, with a ``DeviceError``
     progress : called with lines about the build; stderr when None
@@ -122,7 +123,9 @@ class VerilatorDevice(RegisterAccess):
             return
         control = (CTRL - address) // 4
         if 0 <= control < len(data):
-            start = int(data[control]) & START
+            if self._following and int(data[control]) & ABORT:
+                self._stopped()
+            start = int(data[control]) & (START | ABORT) == START  # an abort wins
             data = data.copy()
             data[control] &= ~np.uint32(START)
             self.golden.write(address, data)
@@ -130,6 +133,30 @@ class VerilatorDevice(RegisterAccess):
                 self._lock_step()
         else:
             self.golden.write(address, data)
+
+    def adopt(self) -> None:
+        """Give the golden machine what the simulation has: an instruction in progress was stopped."""
+        golden, state = self.golden, self.state
+        assert golden
+        for name in MEMORIES:
+            golden.memories[name][:] = state.memory(name)
+            golden.mark(name, 0, self.config.words(name))
+        for word, column in state.table.items():
+            golden.table[:, word] = column
+        golden.program[:] = state.program
+        golden.lfsr[:] = np.concatenate(state.lfsr)
+        for name, view in state.results.items():
+            setattr(golden, name, int(view[0]))
+        counters = self.counters()
+        golden.counters |= {name: counters[name] for name in COUNTERS if name.endswith("_MACS")}
+
+    def _stopped(self) -> None:
+        """An abort has ended the program that was compared."""
+        self._following = False
+        while self.simulation.busy:
+            self._advance()
+        self.simulation.tick(self.config.size + LANDING)
+        self.adopt()
 
     # --- running ----------------------------------------------------------------------------------
 
