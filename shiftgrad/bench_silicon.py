@@ -19,9 +19,10 @@ HEAD = """Placed and routed with the open tools (`make silicon`); clocks are wha
 after routing, LUTs and the like are those of the fastest seed. No board was tried."""
 SPEED = """Images a second in training. Cycles of a step come from the cycle model, which a test holds to the RTL's own
 counters; they are taken at the median clock of the seeds, and the host's transfers are not in them. The serial link of
-a board is slower than the machine: its limit is bits a second / 10 / bytes an image. PyTorch trains the same network,
-with the same batch, in FP32 by SGD with momentum on random data; of {windows} windows of {window:g} s the fastest
-counts, but measure on a computer that does nothing else: threads that wait for each other suffer most.
+a board is slower than the machine: its limit is bits a second / 10 / bytes that the host writes for an image, pixels
+packed for the first kernel and unused lanes included. PyTorch trains the same network, with the same batch, in FP32 by
+SGD with momentum on random data; of {windows} windows of {window:g} s the fastest counts, but measure
+on a computer that does nothing else: threads that wait for each other suffer most.
 
 Processor: {name}, {cores} cores; load before the measurement {load}."""
 
@@ -93,7 +94,12 @@ def _pair(pair: dict[str, Any]) -> list[str]:
     mhz = pair["fmax_mhz"]
     missing = f"; {pair['routed']} of {len(pair['seeds'])} routed" if pair["errors"] else ""
     return [*start, f"{mhz['median']:.1f} ({mhz['least']:.1f} to {mhz['most']:.1f}{missing})",
-            *(f"{pair[kind]:,} ({100 * pair[kind] / pair['available'][kind]:.0f} %)" for kind in CELLS)]
+            *(_cells(pair[kind], pair["available"].get(kind)) for kind in CELLS)]
+
+
+def _cells(used: int, available: int | None) -> str:
+    """Cells in use, and of how many where those are counted apart."""
+    return f"{used:,} ({100 * used / available:.0f} %)" if available else f"{used:,}"
 
 
 def _network(entry: dict[str, Any]) -> list[list[str]]:

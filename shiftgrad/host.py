@@ -132,6 +132,7 @@ class Host:
         self._seen = 0  # of the last batch that was written, or that a program ran on
         self._named: int | None = 0  # the place that the tensor table names
         self._torn = False  # that batch was not written whole
+        self._running = False  # a program was started and has not been seen to end
 
     # --- parameters and state ---------------------------------------------------------------------
 
@@ -209,6 +210,7 @@ class Host:
 
     def write_tensor(self, name: str, values: Array) -> None:
         """Write mantissas [rows, cols]; ``ValueError`` when the shape is wrong or one is out of range."""
+        self._rest()
         self._write(self.plan.tensor(name), values, self._place)
         self._seen = self._place
 
@@ -251,6 +253,7 @@ class Host:
             width, channel; n from 1 to batch
         labels : [n] classes, from 0
         """
+        self._rest()
         self._put((images, labels), self._place)
         self._seen = self._place
 
@@ -263,6 +266,7 @@ class Host:
         if lr_extra != self._lr_extra:
             if not 0 <= lr_extra <= isa.LR_MAX:
                 raise ValueError(f"lr_extra must be from 0 to {isa.LR_MAX}, got {lr_extra}")
+            self._lr_extra = None
             self.device.write(ADDRESSES["LR_SHIFT"], [lr_extra])
             self._lr_extra = lr_extra
         return self._run("train", following)
@@ -298,6 +302,7 @@ class Host:
         """Have the tensor table name the place of the loaded batch; what runs a program here does it by itself."""
         if self._torn:
             raise ValueError("wanted a whole mini-batch, got one whose loading failed: load it again")
+        self._rest()
         self._seen = self._place
         if self._named == self._place:
             return
@@ -312,20 +317,18 @@ class Host:
 
     def _run(self, program: str, following: Following) -> StepResult:
         self.select()
-        batch = None
+        self._running, batch = True, None
+        self.device.start(self.plan.entries[program])
         if self.overlaps:
-            self.device.start(self.plan.entries[program])
             try:
                 batch = following()
                 if batch:
                     self._put(batch, 1 - self._place)
             except Exception:
                 with suppress(DeviceError):
-                    self.device.wait()
+                    self._wait()
                 raise
-            status = Status(self.device.wait())
-        else:
-            status = Status(self.device.run(self.plan.entries[program]))
+        status = self._wait()
         if status != Status.HALTED:
             pc = int(self.device.read(ADDRESSES["PC"])[0])
             raise MachineError(status, pc, self._where(pc))
@@ -335,6 +338,16 @@ class Host:
         elif batch := following():
             self.load_batch(*batch)
         return StepResult(loss=loss * NATS / max(1, samples), correct=correct, samples=samples, saturated=saturated)
+
+    def _wait(self) -> Status:
+        status = Status(self.device.wait())
+        self._running = False
+        return status
+
+    def _rest(self) -> None:
+        """Wait for a program that an interruption or a lost answer has left running: memories take writes meanwhile."""
+        if self._running:
+            self._wait()
 
     def _each(self, batches: Iterable[Batch], run: Callable[[Following], StepResult]) -> Iterator[StepResult]:
         left = iter(batches)
@@ -348,8 +361,13 @@ class Host:
                 asked.append(next(left, None))
                 return asked[0]
 
-            yield run(following)
-            batch = asked[0]
+            if self.overlaps:
+                yield run(following)
+                batch = asked[0]
+                continue
+            yield run(nothing)  # what the program left may be read until the next batch is asked for, and overwrites it
+            if batch := next(left, None):
+                self.load_batch(*batch)
 
     def _put(self, batch: Batch, place: int) -> None:
         """Write a mini-batch to one of its places."""

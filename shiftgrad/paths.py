@@ -101,22 +101,22 @@ class _Arrivals:
         self.at: dict[Pin, tuple[float, float, Pin | None] | None] = {}
 
     def of(self, pin: Pin) -> tuple[float, float, Pin | None] | None:
-        """Of ``pin``; None when no clock leads there."""
-        todo = [pin]
+        """Of ``pin``; None when no clock leads there. What goes round in a loop of logic counts for nothing."""
+        todo, begun = [pin], set()
         while todo:
             here = todo[-1]
             if here in self.at:
                 todo.pop()
                 continue
             before = list(self._before(here))
-            if missing := [other for other, _, _ in before if other not in self.at]:
-                self.at.update({here: None} if here in missing else {})
+            begun.add(here)  # and not in ``at``: on the way to ``pin`` from what is looked at next
+            if missing := [other for other, _, _ in before if other not in self.at and other not in begun]:
                 todo += missing
                 continue
             launch = self.delays.launches.get(here)
             found: list[tuple[float, float, Pin | None]] = [] if launch is None else [(launch, 0.0, None)]
             for other, delay, wire in before:
-                if arrived := self.at[other]:
+                if arrived := self.at.get(other):
                     found.append((arrived[0] + delay, arrived[1] + wire, other))
             self.at[here] = max(found, key=lambda one: one[0]) if found else None
             todo.pop()

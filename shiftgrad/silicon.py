@@ -53,7 +53,8 @@ def builds(seeds: Sequence[int], only: str = "") -> list[Build]:
 def run(wanted: Sequence[Build], out: Path, *, hours: float | None = None, progress: Progress = print) -> None:
     """Do the builds of ``wanted`` that ``out`` does not hold; each is kept as it finishes, so the same call goes on.
 
-    A result belongs to its design: the netlist before synthesis, the pins, the tools and the seed.
+    A result belongs to its design: the netlist before synthesis, the pins, the device, the tools with their options,
+    what rewrites the netlist, and the seed.
 
     Parameters
     ----------
@@ -72,6 +73,7 @@ def run(wanted: Sequence[Build], out: Path, *, hours: float | None = None, progr
             designs[build.pair] = fingerprint(flow)
             path = _path(out, build, designs[build.pair])
             if path.exists():
+                os.utime(path)  # the design that counts now
                 progress(f"{build.pair}, seed {build.seed}: done before")
                 continue
             left = sum(_seconds(out, b) for b in wanted[number:] if not _done(out, b, designs))
@@ -104,16 +106,20 @@ def _result(flow: _Flow, build: Build, design: str, netlist: Path) -> dict[str, 
 
 
 def fingerprint(flow: _Flow) -> str:
-    """Of a generated design and the tools that will build it."""
+    """Of a generated design and the tools that will build it, with what comes between them."""
+    from hw.boards import floorplan, output_registers
+
     tools = f"{metadata.version('amaranth')} {flow.synthesiser} {metadata.version(flow.NEXTPNR)}"
-    digest = hashlib.sha256(f"{tools} {flow.SCRIPT} {flow.board.block_rams}".encode())
-    for name in ("top.il", flow.CONSTRAINTS):
-        digest.update((flow.work / name).read_bytes())
+    how = f"{flow.SCRIPT} {flow.board.block_rams} {flow.device} {flow.options}"
+    digest = hashlib.sha256(f"{tools} {how}".encode())
+    rewriting = (Path(str(module.__file__)) for module in (floorplan, output_registers))
+    for path in (flow.work / "top.il", flow.work / flow.CONSTRAINTS, *rewriting):
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def read(out: Path) -> list[dict[str, Any]]:
-    """The results there are: of every pair those of the design that was built last."""
+    """The results there are: of every pair those of the design that was built, or found to be built, last."""
     found = []
     for board, config in MATRIX:
         paths = sorted(out.glob(f"{board}-{config}-*-seed*.json"), key=lambda path: path.stat().st_mtime)

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from shiftgrad.compiler import CompileError, compile_network
-from shiftgrad.config import get_config
+from shiftgrad.config import MEMORIES, get_config
 from shiftgrad.estimate import estimate
 from shiftgrad.models import Network, fixup_resnet, mlp
+from shiftgrad.plan import LOADED
 from shiftgrad.recipes import CHANNELS, CLASSES, SHAPES
 
 __all__ = ["WORKLOADS", "machine", "processor", "torch_rate"]
@@ -31,7 +32,8 @@ WORKLOADS: tuple[tuple[Network, int], ...] = (
 def machine(config: str, network: Network, batch: int, mhz: float, baud: int) -> dict[str, Any]:
     """Cycles of a training step by the cycle model, images a second; or the ``reason`` why there are none.
 
-    ``link_images_a_second`` is the most that the serial link could bring, ten bits a byte, one byte a pixel.
+    ``link_images_a_second`` is the most that the serial link could bring: ten bits a byte, of the words that the host
+    writes for a batch, which hold packed pixels and unused lanes, too.
     """
     if get_config(config).dense:
         return {"reason": "its microcode has no cycle model"}
@@ -39,10 +41,11 @@ def machine(config: str, network: Network, batch: int, mhz: float, baud: int) ->
         plan = compile_network(network, get_config(config), batch=batch, lr_shift=4)
     except CompileError:
         return {"reason": "does not fit"}
-    found = estimate(plan)
+    found, loaded = estimate(plan), [plan.tensor(name) for name in LOADED]
+    sent = sum(tensor.words * plan.config.pitch(MEMORIES[tensor.memory]) for tensor in loaded)
     return {"cycles": found.cycles(), "utilisation": found.utilisation(), "mhz": mhz,
             "images_a_second": found.samples_per_second(mhz),
-            "link_images_a_second": baud / 10 / (network.elements + 1)}
+            "link_images_a_second": baud / 10 / sent * batch}
 
 
 def processor() -> dict[str, Any]:

@@ -14,9 +14,10 @@ from hw.core import Core
 from hw.small.core import SmallCore
 from hw.top import to_verilog
 from hw.uart import uart_divisor
-from shiftgrad.config import get_config
-from shiftgrad.device import ADDRESSES, START
-from shiftgrad.isa import Region
+from shiftgrad.config import MEMORIES, get_config
+from shiftgrad.device import ADDRESSES, START, DeviceError
+from shiftgrad.host import pack_tensor
+from shiftgrad.isa import LOADABLE, Memory, Region
 from shiftgrad.serial_device import SerialDevice
 from sim.build import Progress, build
 from sim.compare import Comparison, Difference, MismatchError, compare_registers, compare_words
@@ -55,7 +56,8 @@ class BoardDevice(SerialDevice):
     """The machine of a simulated board behind its serial pins, compared with the golden machine.
 
     In the very cycle in which an instruction has ended, every memory word, the tensor table, the generators and the
-    result registers are compared; so is what the host reads.
+    result registers are compared; so is what the host reads. Words of a write that has not been answered then may have
+    arrived or not.
 
     Raises
     ------
@@ -68,6 +70,7 @@ class BoardDevice(SerialDevice):
         self.link.timeout = PATIENCE
         self.golden = GoldenMachine(self.config)
         self._running = False
+        self._under_way: tuple[int, NDArray[np.uint32]] | None = None  # a write to a memory while a program runs
         self._comparison = Comparison(self.board.simulation, self.board.state, self.golden)
         self.board.line.watch(self._changed)
 
@@ -78,9 +81,17 @@ class BoardDevice(SerialDevice):
             self.golden.write(address, data & ~np.uint32(START))
             self.golden.pc, self.golden.retired = self.golden.start_pc, 0
             super().write(address, data)
-        else:
+            return
+        loads = self._running and address >> self.config.window_bits in [Region[name.upper()] for name in LOADABLE]
+        self._under_way = (address, data) if loads else None
+        try:
             super().write(address, data)
-            self.golden.write(address, data)
+        except DeviceError:
+            self._land()
+            raise
+        finally:
+            self._under_way = None
+        self.golden.write(address, data)
 
     def read(self, address: int, count: int = 1) -> NDArray[np.uint32]:
         """As of the base; what a program cannot be changing is compared."""
@@ -106,6 +117,7 @@ class BoardDevice(SerialDevice):
 
     def _step(self, *, stops: bool) -> None:
         """The golden machine's instruction, and what differs then."""
+        self._land()
         golden, pc = self.golden, self.golden.pc
         stopped = golden.step() is not None
         differences = [] if self._comparison.equal() and not stopped else self._comparison.differences()
@@ -114,6 +126,21 @@ class BoardDevice(SerialDevice):
         differences += compare_registers({"RETIRED": (self.board.simulation.retired, golden.retired)})
         self.compared_instructions += 1
         self._report(f"after instruction {pc}", differences)
+
+    def _land(self) -> None:
+        """The golden machine takes what has arrived of the write under way, byte by byte."""
+        if not self._under_way:
+            return
+        address, data = self._under_way
+        memory = Memory[Region(address >> self.config.window_bits).name]
+        name, pitch = MEMORIES[memory], self.config.pitch(MEMORIES[memory])
+        start, room = address - self.config.address(Region[name.upper()]), self.config.words(name) * pitch
+        data = data[:max(0, room - start) // 4]  # what is beyond is refused
+        first, end = start // pitch, start + 4 * len(data)
+        lanes = self.board.state.memory(name)[first:-(-end // pitch)]
+        found = pack_tensor(lanes, self.config, memory).view(np.uint8)[start - first * pitch:end - first * pitch]
+        mine, wanted = self.golden.read(address, len(data)).view(np.uint8), data.view(np.uint8)
+        self.golden.write(address, np.where(found == wanted, wanted, mine).view(np.uint32))
 
     def _report(self, when: str, differences: list[Difference]) -> None:
         if differences:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from golden.machine import GoldenMachine
 from shiftgrad.config import MEMORIES, Config
-from shiftgrad.device import ADDRESSES, START, DeviceError, RegisterAccess
+from shiftgrad.device import ABORT, ADDRESSES, START, DeviceError, RegisterAccess
 from shiftgrad.isa import COUNTERS, LEGAL_FLAGS, Opcode, Region, Status, decode
 from sim.build import Progress
 from sim.compare import Comparison, Difference, MismatchError, compare_registers, compare_words
@@ -32,7 +32,8 @@ class VerilatorDevice(RegisterAccess):
     ----------
     compare : keep a golden machine in lock-step and compare every memory word, the tensor table, the generators and
         the result registers after each instruction, and every window read. A program that a write to CTRL starts then
-        runs to its end inside that access
+        runs to its end inside that access; one that is aborted leaves its last instruction uncompared, and the
+        golden machine takes over what it left
     stop : raise :class:`MismatchError` at the first mismatch; otherwise only count them
     cycle_limit : cycles after which an instruction is given up, with a ``DeviceError``
     progress : called with lines about the build; stderr when None
@@ -105,7 +106,10 @@ class VerilatorDevice(RegisterAccess):
         """``count`` 32-bit words from byte ``address`` up."""
         _check_aligned(address)
         try:
-            data = self.simulation.read(address, count)
+            if self._following:  # an instruction may end at every word
+                data = np.concatenate([self._read_between(address + 4 * i) for i in range(count)])
+            else:
+                data = self.simulation.read(address, count)
         except SimulationError as error:
             raise DeviceError(str(error)) from error
         if self.golden and address >= Region.PROGRAM.address and not self.simulation.busy:
@@ -119,7 +123,9 @@ class VerilatorDevice(RegisterAccess):
             return
         control = (CTRL - address) // 4
         if 0 <= control < len(data):
-            start = int(data[control]) & START
+            if self._following and int(data[control]) & ABORT:
+                self._stopped()
+            start = int(data[control]) & (START | ABORT) == START  # an abort wins
             data = data.copy()
             data[control] &= ~np.uint32(START)
             self.golden.write(address, data)
@@ -127,6 +133,30 @@ class VerilatorDevice(RegisterAccess):
                 self._lock_step()
         else:
             self.golden.write(address, data)
+
+    def adopt(self) -> None:
+        """Give the golden machine what the simulation has: an instruction in progress was stopped."""
+        golden, state = self.golden, self.state
+        assert golden
+        for name in MEMORIES:
+            golden.memories[name][:] = state.memory(name)
+            golden.mark(name, 0, self.config.words(name))
+        for word, column in state.table.items():
+            golden.table[:, word] = column
+        golden.program[:] = state.program
+        golden.lfsr[:] = np.concatenate(state.lfsr)
+        for name, view in state.results.items():
+            setattr(golden, name, int(view[0]))
+        counters = self.counters()
+        golden.counters |= {name: counters[name] for name in COUNTERS if name.endswith("_MACS")}
+
+    def _stopped(self) -> None:
+        """An abort has ended the program that was compared."""
+        self._following = False
+        while self.simulation.busy:
+            self._advance()
+        self.simulation.tick(self.config.size + LANDING)
+        self.adopt()
 
     # --- running ----------------------------------------------------------------------------------
 
@@ -173,9 +203,20 @@ class VerilatorDevice(RegisterAccess):
                 raise DeviceError(str(error)) from error
             self._mirror(here, data[done:done + taken])
             done += taken
-            if self._following and (simulation.retired != golden.retired or not simulation.busy):
-                simulation.tick(self.config.size + LANDING)
-                self._compare_next()
+            self._catch_up()
+
+    def _read_between(self, address: int) -> NDArray[np.uint32]:
+        """One word, while a program runs that is compared."""
+        data = self.simulation.read(address)
+        self._catch_up()
+        return data
+
+    def _catch_up(self) -> None:
+        """Compare what has just ended; the next instruction has written nothing yet."""
+        assert self.golden
+        while self._following and (self.simulation.retired != self.golden.retired or not self.simulation.busy):
+            self.simulation.tick(self.config.size + LANDING)
+            self._compare_next()
 
     def _advance(self) -> None:
         """Let the instruction in progress end."""

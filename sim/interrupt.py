@@ -17,7 +17,7 @@ from sim.loading import Pieces
 from sim.machine import RESULTS
 from sim.programs import Case, load
 
-__all__ = ["adopt", "interrupt"]
+__all__ = ["interrupt"]
 
 STOP_LIMIT = 1000  # cycles an abort may take
 DENSE_STOP_LIMIT = 20_000  # the same of the small machine, which looks now and then
@@ -72,7 +72,7 @@ def interrupt(device: VerilatorDevice, case: Case, cycles: int, *, reset: bool, 
     if reset:
         device.reset()
     else:
-        adopt(device)
+        device.adopt()
     return stopped
 
 
@@ -85,22 +85,6 @@ def _pass(device: VerilatorDevice, cycles: int, pieces: Pieces | None) -> None:
         assert device.golden
         device.golden.write(piece.address, piece.words[:taken])
     simulation.tick(max(0, end - simulation.cycles))
-
-
-def adopt(device: VerilatorDevice) -> None:
-    """Give the golden machine what the simulation has."""
-    golden, state = device.golden, device.state
-    assert golden
-    for name in MEMORIES:
-        golden.memories[name][:] = state.memory(name)
-        golden.mark(name, 0, device.config.words(name))
-    for word, column in state.table.items():
-        golden.table[:, word] = column
-    golden.program[:] = state.program
-    golden.lfsr[:] = np.concatenate(state.lfsr)
-    for name, view in state.results.items():
-        setattr(golden, name, int(view[0]))
-    device.clear_counters()
 
 
 def _results(golden: GoldenMachine) -> dict[str, int]:

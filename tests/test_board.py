@@ -7,14 +7,16 @@ import pytest
 
 from hw.boards import get_board
 from shiftgrad.compiler import compile_network
+from shiftgrad.config import get_config
 from shiftgrad.datasets import load
-from shiftgrad.device import GoldenDevice
+from shiftgrad.device import DeviceError, GoldenDevice
 from shiftgrad.host import Host
+from shiftgrad.isa import Memory, Opcode, Region, Status, encode
 from shiftgrad.models import mlp
 from shiftgrad.serial_device import SerialDevice
-from sim.board import BoardSimulation
+from sim.board import BoardDevice, BoardSimulation
 
-BATCH = 8
+BOARD, BATCH = "ulx3s_85f", 8
 pytestmark = pytest.mark.xdist_group("board")
 
 
@@ -57,7 +59,7 @@ class BadLine:
 
 @pytest.fixture(scope="module")
 def board():
-    board = BoardSimulation(get_board("ulx3s_85f"))
+    board = BoardSimulation(get_board(BOARD))
     yield board
     board.close()
 
@@ -111,9 +113,33 @@ def test_two_steps_on_a_bad_line(board):
     assert device.link.repeats >= bad.counts["truncate"]
 
 
-def test_a_refused_access_is_an_error_and_the_link_goes_on(board):
-    from shiftgrad.device import DeviceError
+def test_words_arrive_while_instructions_are_compared():
+    """A request's words reach memory one by one, before it is answered; instructions end in between."""
+    board = get_board(BOARD)
+    device, config = BoardDevice(board), get_config(board.config)
+    size, pitch = config.size, config.pitch("act")
+    shapes = [(0, 64, 4, Memory.ACT), (256, 64, 16, Memory.ACT), (0, 16 * size, 4, Memory.WGT)]  # base, rows, words
+    table = [[base, rows | words * size << 16, int(memory) | words << 16, *[0] * 5]
+             for base, rows, words, memory in shapes]
+    program = [encode(Opcode.FWD, dst=0, a=1, b=2)] * 32 + [encode(Opcode.HALT)]
+    device.write(Region.TABLE.address, np.array(table, np.uint32).reshape(-1))
+    device.write(Region.PROGRAM.address, np.array(program, np.uint64).view(np.uint32))
+    last = config.act_words - 2
+    place, rng = config.address(Region.ACT) + last * pitch, np.random.default_rng(7)
+    device.start()
+    for words in rng.integers(1 << 32, size=(4, 2 * pitch // 4), dtype=np.uint32):
+        device.write(place, words)
+    with pytest.raises(DeviceError, match="refused"):
+        device.write(place + 4, words)
+    assert device.status()[0], "wanted a program that runs longer"
+    assert device.wait() == Status.HALTED
+    assert device.compared_instructions == len(program) and device.mismatches == 0
+    found = device.read(place, 2 * pitch // 4)
+    assert found[0] == words[0] and (found[1:] == words[:-1]).all()
+    device.close()
 
+
+def test_a_refused_access_is_an_error_and_the_link_goes_on(board):
     device = SerialDevice(board.config, board.line)
     with pytest.raises(DeviceError, match="refused"):
         device.write(0xF00000, [1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from shiftgrad.datasets import load
 from shiftgrad.device import ADDRESSES, DeviceError, GoldenDevice
 from shiftgrad.host import Host, MachineError, pack_tensor, pixels, unpack_tensor
 from shiftgrad.isa import LOADS_WHILE_BUSY, Memory, Opcode, Region, Status, encode
-from shiftgrad.models import Dense, Network, mlp
+from shiftgrad.models import Dense, GlobalAverage, MaxPool, Network, mlp
 
 Array = NDArray[Any]
 
@@ -135,6 +136,29 @@ def test_the_schedule_reaches_the_machine() -> None:
         host.train_step(extra)
         moved.append(host.read_tensor("out.bias")[0, 0])
     assert moved[0] == pytest.approx(8 * moved[1], abs=8) and moved[1] > 100
+
+
+def test_a_rate_whose_answer_was_lost_is_written_again() -> None:
+    """Over a serial line it is not known whether a write that failed was done."""
+    class Unanswered(GoldenDevice):
+        lost = False
+
+        def write(self, address: int, words: Any) -> None:
+            super().write(address, words)
+            if self.lost:
+                raise DeviceError("no answer")
+
+    device = Unanswered(CONFIGS["sim_4x4"])
+    host = Host(device, compile_network(mlp(6, (5,), 3), device.config, batch=4, lr_shift=3))
+    host.load(1)
+    host.load_batch(*samples(4, 6, 3))
+    host.train_step(0)
+    device.lost = True
+    with pytest.raises(DeviceError, match="no answer"):
+        host.train_step(2)
+    device.lost = False
+    host.train_step(0)
+    assert device.machine.lr_shift == 0
 
 
 @pytest.mark.parametrize("scale", ["delayed", "current"])
@@ -308,6 +332,20 @@ def test_evaluation_and_training_take_turns() -> None:
     assert_same(host.state(), other.state())
 
 
+def test_predictions_are_read_before_the_next_batch_is_loaded() -> None:
+    """Logits may be where the input was, when the next batch has no place of its own."""
+    network = Network(name="pooled", shape=(4, 4, 16),
+                      layers=(MaxPool(name="pool"), GlobalAverage(name="mean"), Dense(name="head", units=10)))
+    tight, roomy = (replace(CONFIGS["sim_4x4"], act_words=words) for words in (320, 1024))
+    x, found = samples(16, 256, 10)[0], []
+    for config in (tight, roomy):
+        host = Host(GoldenDevice(config), compile_network(network, config, batch=4, lr_shift=3))
+        assert host.overlaps == (config is roomy)
+        host.load(3)
+        found.append(host.predict(x).tolist())
+    assert found[0] == found[1]
+
+
 def test_a_load_that_fails_during_a_step_spoils_nothing() -> None:
     host, device = failing()
     first, second = batches(2)
@@ -359,6 +397,55 @@ def test_both_places_are_named_or_none() -> None:
     for one in (host, other):
         one.train_step()
     assert_same(host.state(), other.state())
+
+
+@pytest.mark.parametrize("overlaps", [True, False])
+def test_nothing_is_written_below_a_program_left_running(overlaps: bool) -> None:
+    """An interruption, or a lost answer, leaves one; memories would take its batch's successor meanwhile."""
+    class Late(GoldenDevice):
+        """Runs a program when it is waited for, as late as can be."""
+
+        started: int | None = None
+        lost = False
+
+        def start(self, pc: int = 0) -> None:
+            assert self.started is None, "wanted an idle machine"
+            self.started = pc
+
+        def wait(self) -> Status:
+            if self.lost:
+                raise DeviceError("no answer")
+            if self.started is not None:
+                pc, self.started = self.started, None
+                super().start(pc)
+            return super().wait()
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    def lost() -> None:
+        device.lost = True
+
+    alone, _ = failing()
+    for batch in batches(3):
+        alone.load_batch(*batch)
+        alone.train_step()
+    device = Late(CONFIGS["sim_4x4"])
+    host = Host(device, alone.plan)
+    host.overlaps = overlaps
+    host.load(1)
+    first, second, third = batches(3)
+    host.load_batch(*first)
+    with pytest.raises(KeyboardInterrupt):
+        host.train_step(0, interrupted)
+    host.load_batch(*second)
+    device.lost = not overlaps
+    with pytest.raises(DeviceError, match="no answer"):
+        host.train_step(0, lost)
+    device.lost = False
+    host.load_batch(*third)
+    host.train_step()
+    assert_same(host.state(), alone.state())
 
 
 def test_a_device_that_takes_no_writes_while_it_runs() -> None:

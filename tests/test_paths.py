@@ -43,6 +43,19 @@ def test_the_slowest_of_two_ways_and_no_asynchronous_one() -> None:
     assert slow_paths(delays, 6.5) == []
 
 
+def test_a_loop_of_logic_ends() -> None:
+    loop = """
+        (INTERCONNECT machine.core.post.x_LUT4_Z/F machine.core.post.z_LUT4_Z/A (1:1:100) (0:0:0))
+        (INTERCONNECT machine.core.post.z_LUT4_Z/F machine.core.post.x_LUT4_Z/C (1:1:100) (0:0:0))
+    (INSTANCE machine.core.post.x_LUT4_Z)
+        (IOPATH C F (200:218:236) (200:218:236))
+    (INSTANCE machine.core.post.z_LUT4_Z)
+        (IOPATH A F (200:218:236) (200:218:236))
+"""
+    straight, looped = (slow_paths(read_sdf(text.splitlines()), 0.0) for text in (SDF, SDF + loop))
+    assert looped == straight
+
+
 def test_groups_and_text() -> None:
     delays = read_sdf(SDF.splitlines())
     (group,) = grouped(slow_paths(delays, 1.0), lambda path: (unit(path.start), unit(path.end)))

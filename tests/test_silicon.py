@@ -2,13 +2,15 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from amaranth_boards.ulx3s import ULX3S_25F_Platform
 from click.testing import CliRunner
 
-from hw.boards import board_names
+from hw.boards import board_names, output_registers
 from shiftgrad import bench, bench_silicon, bitstream, silicon, silicon_speed
 from shiftgrad.bitstream import BitstreamError
 from shiftgrad.cli import main
@@ -17,9 +19,16 @@ from shiftgrad.estimate import resources
 from shiftgrad.models import mlp
 from shiftgrad.silicon import MATRIX, Build
 
-USED = {"TRELLIS_COMB": 700, "TRELLIS_FF": 500, "MULT18X18D": 26, "DP16KD": 54}
+USED = {"TRELLIS_COMB": 700, "TRELLIS_FF": 500, "MULT18X18D": 26, "DP16KD": 54,
+        "ICESTORM_LC": 900, "ICESTORM_DSP": 8, "ICESTORM_RAM": 30}
 SMALL = "ulx3s_25f-ulx3s_25f_4x4"
 PICTURE = b"\x89PNG of a placed design"
+
+
+class Faster(ULX3S_25F_Platform):
+    """Another speed grade."""
+
+    speed = "8"
 
 
 @pytest.fixture
@@ -29,7 +38,7 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def generate(self: bitstream._Flow) -> str:
         (self.work / "top.il").write_text(f"{state['design']} {self.board.config}")
-        (self.work / "top.lpf").write_text(self.board.name)
+        (self.work / self.CONSTRAINTS).write_text(self.board.name)
         return "Core"
 
     def run(self: bitstream._Flow, step: str, command: list[str]) -> None:
@@ -79,6 +88,38 @@ def test_finished_builds_are_kept_and_a_new_design_is_built_again(tmp_path: Path
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".build")]
 
 
+def test_what_else_a_result_depends_on(tmp_path: Path, tools: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """How a board is placed, on which device, and what is done to its netlist; nothing is taken from before."""
+    changed = tmp_path / "output_registers.py"
+    changed.write_text("# another rule\n")
+    board, original = silicon._board, output_registers.__file__
+    for change in (
+        lambda: monkeypatch.setattr(silicon, "_board", lambda build: replace(board(build), crowded=False)),
+        lambda: monkeypatch.setattr(silicon, "_board", lambda build: replace(board(build), platform=Faster)),
+        lambda: monkeypatch.setattr(output_registers, "__file__", str(changed)),
+    ):
+        before = len(tools["runs"])
+        monkeypatch.setattr(silicon, "_board", board)
+        monkeypatch.setattr(output_registers, "__file__", original)
+        silicon.run(silicon.builds((1,), SMALL), tmp_path, progress=lambda _: None)
+        between = len(tools["runs"])
+        change()
+        silicon.run(silicon.builds((1,), SMALL), tmp_path, progress=lambda _: None)
+        assert [step for _, step in tools["runs"][between:]] == ["synthesis", "route-1"]
+        assert between == before + 2 * (before == 0), "wanted the first design's result kept"
+
+
+def test_an_earlier_design_built_before_is_the_one_that_counts(tmp_path: Path, tools: dict[str, Any]) -> None:
+    wanted = silicon.builds((1,), SMALL)
+    for design, mhz in (("one", 60.0), ("two", 40.0), ("one", 40.0)):
+        tools["design"], tools["mhz"] = design, {1: mhz}
+        silicon.run(wanted, tmp_path, progress=lambda _: None)
+        for path in tmp_path.glob("*.json"):
+            os.utime(path, ns=(0, path.stat().st_mtime_ns - 10**9))
+    assert len(tools["runs"]) == 4
+    assert [r["fmax_mhz"] for r in silicon.read(tmp_path)] == [60.0]
+
+
 def test_hours_stop_before_the_next_build(tmp_path: Path, tools: dict[str, Any]) -> None:
     lines: list[str] = []
     silicon.run(silicon.builds((1,)), tmp_path, hours=0, progress=lines.append)
@@ -109,7 +150,9 @@ def test_machine_speed() -> None:
     small, large = mlp(64, (48,), 10), mlp(784, (128,), 10)
     found = silicon_speed.machine("ulx3s_25f_4x4", small, 16, 50.0, 1_000_000)
     assert found["images_a_second"] == pytest.approx(50e6 * 16 / found["cycles"])
-    assert found["link_images_a_second"] == pytest.approx(100_000 / 65)
+    assert found["link_images_a_second"] == pytest.approx(100_000 / 66)  # a label takes a lane of 2 bytes
+    convolution = silicon_speed.machine("ulx3s_85f_8x8", *silicon_speed.WORKLOADS[-1], 50.0, 1_000_000)
+    assert convolution["link_images_a_second"] == pytest.approx(100_000 / (64 * 2 * 8 + 4))  # 9 channels, 2 words of 8
     assert silicon_speed.machine("ulx3s_25f_4x4", large, 32, 50.0, 1_000_000) == {"reason": "does not fit"}
     assert "no cycle model" in silicon_speed.machine("up5k_4x4", small, 16, 30.0, 1_000_000)["reason"]
     for network, batch in silicon_speed.WORKLOADS:
@@ -145,6 +188,15 @@ def test_the_benchmark_has_what_was_built(tmp_path: Path, tools: dict[str, Any],
     assert (out / "placed-ulx3s_85f-ulx3s_85f_8x8.png").read_bytes() == PICTURE
     found = json.loads((out / "bench.json").read_text())["silicon"]
     assert found["networks"][2]["machines"]["ulx3s_85f-ulx3s_85f_8x8"]["mhz"] == 62.5
+
+
+def test_the_benchmark_has_a_board_without_a_count_of_registers(tmp_path: Path, tools: dict[str, Any]) -> None:
+    """An iCE40's logic cell is a LUT, a flip-flop or both: how many flip-flops it has is not said."""
+    silicon.run(silicon.builds((1,), "icebreaker"), tmp_path, progress=lambda _: None)
+    (pair,) = silicon.summary(silicon.read(tmp_path))
+    found = {"pairs": [pair], "networks": [], "processor": {"name": "none", "cores": 1, "load": 0.0}}
+    assert "| 900 (90 %) | 0 | 8 (1 %) | 30 (3 %) |" in bench_silicon.markdown(found)
+    assert "icebreaker, up5k_4x4: 60.0 MHz" in bench_silicon.summary(found)[0]
 
 
 def test_a_benchmark_without_builds_says_how_to_make_them(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from golden.machine import GoldenMachine
 from shiftgrad.compiler import compile_network
 from shiftgrad.config import MEMORIES, get_config
-from shiftgrad.device import ADDRESSES, START, Device, DeviceError, GoldenDevice
+from shiftgrad.device import ABORT, ADDRESSES, START, Device, DeviceError, GoldenDevice
 from shiftgrad.host import Host
 from shiftgrad.isa import LFSR_BASE, Opcode, Region, Status, encode
 from shiftgrad.models import mlp
@@ -160,6 +160,35 @@ def test_training_while_the_next_batch_is_loaded(device):
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
     assert device.compared_instructions == 4 * len(plan.program_of("train")) and device.mismatches == 0
     assert busy[0] > 1000 and max(busy[1:4]) - busy[0] < 100, "a step takes no longer for the load"
+
+
+def test_registers_read_while_a_program_runs(device):
+    """Time passes in every access: instructions that end meanwhile are compared, however long nobody waits."""
+    case = small_case(11)
+    load(device, case)
+    device.start()
+    polls = 0
+    while device.status()[0]:
+        device.counters()
+        polls += 1
+    assert polls > 1 and device.wait() == Status.HALTED
+    assert device.compared_instructions == len(case.program) and device.mismatches == 0
+
+
+def test_an_abort_while_a_host_loads(device):
+    """What was written is there, and the machines go on alike."""
+    case = small_case(12)
+    load(device, case)
+    last = Region.VEC.address + CONFIG.vec_words * CONFIG.pitch("vec") - 4
+    for polls in (1, 10, 30):
+        device.start()
+        for _ in range(polls):
+            device.status()
+        device.write(last, [polls])
+        assert device.simulation.busy, "wanted a program that runs longer"
+        device.write_register("CTRL", ABORT)
+        assert device.wait() == Status.ABORTED and device.read(last)[0] == polls
+    assert device.run() == Status.HALTED and device.mismatches == 0
 
 
 def test_a_refused_load_leaves_both_machines_alike(device):
