@@ -107,7 +107,7 @@ class Bench:
         ctx.set(dut.control, {name: job.control.get(name, 0) for name, _ in VectorControl.as_shape()})
         for name, image in job.operands.items():
             ctx.set(getattr(dut, name), image.operand)
-        for _ in range(2):
+        for _ in range(3):
             await self.cycle(job, None)
         ctx.set(dut.start, 1)
         start, token, done, abort = self.now, 0, None, job.abort
