@@ -111,9 +111,10 @@ class Geometry(wiring.Component):
     dst, a, b : In(Operand)
     odd_y, odd_x : In(1)        BWD: the parity of this pass
     loops : Out(Loops)          from LATENCY cycles after ``start``
+    done : Out(1)               so it is; low from the cycle after ``start`` until then
     """
 
-    LATENCY = 14
+    LATENCY = 16
 
     def __init__(self, *, size: int) -> None:
         self.size = size
@@ -128,6 +129,7 @@ class Geometry(wiring.Component):
             "odd_y": In(1),
             "odd_x": In(1),
             "loops": Out(Loops),
+            "done": Out(1),
         })
 
     def elaborate(self, _platform: object) -> Module:
@@ -194,15 +196,16 @@ class Geometry(wiring.Component):
         return axis
 
     def _products(self, m: Module, y: data.View, x: data.View, kernel: data.View, lattice: data.View) -> None:
-        """The sums and products, one multiplication a cycle; each is there three cycles later."""
+        """The sums and products, one multiplication a cycle; each is there four cycles later."""
         loops, a, b, cycles = self.loops, self.a, self.b, self.LATENCY - 1
         m.submodules.multiplier = multiplier = Multipliers(count=1, a_bits=18, b_bits=17)
         cycle = Signal(cycles)  # bit n: n + 1 cycles after ``start``
-        m.d.sync += cycle.eq(Cat(self.start, cycle))
+        m.d.sync += [cycle.eq(Cat(self.start, cycle)), self.done.eq((self.done | cycle[-1]) & ~self.start)]
         left, right, product = Signal(WORD_BITS), Signal(16), Signal(WORD_BITS)
         tap, taps, a_base, b_base = (  # tap, taps: words of a tap, and of a line of taps
             Signal(WORD_BITS, name=name) for name in ("tap", "taps", "a_base", "b_base"))
-        m.d.comb += [multiplier.a[0].eq(left), multiplier.b[0].eq(right), product.eq(multiplier.p[0])]
+        m.d.comb += product.eq(multiplier.p[0])
+        m.d.sync += [multiplier.a[0].eq(left), multiplier.b[0].eq(right)]  # the multiplier is far away
 
         terms: list[tuple[Value, Value]] = []  # one of them at a time
 
@@ -221,21 +224,21 @@ class Geometry(wiring.Component):
             width.eq(kernel.width + 1),
         ]
         multiply(1, channels, stride)
-        multiply(4, product, width)
-        multiply(5, y.points, x.points)
-        multiply(6, a.line, y.away)
-        multiply(7, product, y.kernel)
-        multiply(8, product, planes)
-        multiply(9, a.entry.stride, x.away)
-        multiply(10, tap, x.kernel)
+        multiply(5, product, width)
+        multiply(6, y.points, x.points)
+        multiply(7, a.line, y.away)
+        multiply(8, a.entry.stride, x.away)
+        multiply(9, product, y.kernel)
+        multiply(10, product, planes)
+        multiply(11, tap, x.kernel)
         m.d.comb += [left.eq(reduce(or_, (u for u, _ in terms))), right.eq(reduce(or_, (v for _, v in terms)))]
-        take(4, tap, product)
-        take(7, taps, product)
-        take(9, a_base, _moved(a.entry.base, product, y.first < 0))
-        take(10, b_base, b.entry.base + Mux(self.is_bwd, product, 0))
-        take(11, loops.rows, Mux(self.ones, 1, Mux(self.is_grad, a.entry.cols, product)))
+        take(5, tap, product)
+        take(9, taps, product)
+        take(11, a_base, _moved(a.entry.base, product, y.first < 0))
         take(12, loops.a.start, _moved(a_base, product, x.first < 0))
-        take(13, loops.b_start, b_base + Mux(self.is_bwd, product, 0))
+        take(13, b_base, b.entry.base + Mux(self.is_bwd, product, 0))
+        take(14, loops.rows, Mux(self.ones, 1, Mux(self.is_grad, a.entry.cols, product)))
+        take(15, loops.b_start, b_base + Mux(self.is_bwd, product, 0))
         m.d.sync += [loops.b_tap_x.eq(tap << kernel.step_x), loops.b_tap_y.eq(taps << kernel.step_y)]
 
 

@@ -78,13 +78,12 @@ class LogitScan(wiring.Component):
         lane, col, second = Signal.like(tag.lane), Signal.like(tag.col), Signal()
         words, rows, row_addr = Signal(16), Signal(16), Signal(WORD_BITS)
         fresh, within = Signal(), Signal()  # the next lane is the first of a pass; it is not the first of a row
-        lane_end, row_end = Signal(), Signal()  # a register, for much hangs on it
+        lane_end, row_end = Signal(), Signal()  # registers, for much hangs on them
         final = Signal()  # the pass's last word of this row, a cycle after it begins
         m.d.sync += final.eq(words == 1)
         m.d.comb += [
             self.begin.eq(self.active & fresh & ~second & self.go),
             tag.en.eq(self.active & (self.go | within)),
-            row_end.eq(lane_end & final),
             tag.first.eq(fresh),
             tag.last.eq(row_end),
             tag.second.eq(second),
@@ -95,7 +94,8 @@ class LogitScan(wiring.Component):
         ]
         with m.If(tag.en):
             m.d.sync += [fresh.eq(row_end), col.eq(Mux(row_end, 0, col + 1)), lane.eq(Mux(lane_end, 0, lane + 1)),
-                         lane_end.eq(lane == self.lanes - 2), within.eq(~row_end | ~second)]
+                         lane_end.eq(lane == self.lanes - 2), row_end.eq((lane == self.lanes - 2) & final),
+                         within.eq(~row_end | ~second)]
             with m.If(lane_end):
                 m.d.sync += [words.eq(words - 1), self.z_addr.eq(self.z_addr + 1)]
             with m.If(row_end):
@@ -109,8 +109,8 @@ class LogitScan(wiring.Component):
             m.d.sync += self.y_addr.eq(self.y_addr + 1)
         with m.If(self.start & ~self.active):
             m.d.sync += [
-                self.active.eq(1), fresh.eq(1), within.eq(0), second.eq(0), lane.eq(0), lane_end.eq(0), col.eq(0),
-                y_lane.eq(0), words.eq(self.z_stride), rows.eq(self.rows), row_addr.eq(self.z_base),
+                self.active.eq(1), fresh.eq(1), within.eq(0), second.eq(0), lane.eq(0), lane_end.eq(0), row_end.eq(0),
+                col.eq(0), y_lane.eq(0), words.eq(self.z_stride), rows.eq(self.rows), row_addr.eq(self.z_base),
                 self.z_addr.eq(self.z_base), self.y_addr.eq(self.y_base),
             ]
 

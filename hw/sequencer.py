@@ -271,7 +271,7 @@ class Sequencer(wiring.Component):
         self.retiring = Signal()  # in RETIRE
         m.d.comb += self.p_addr.eq(self.pc)
         m.d.sync += [signal.eq(0) for signal in (self.part_start, self.vector_start, self.clear, self.loss_start,
-                                                 self.range_start, self.geometry.start, self.scalars.start,
+                                                 self.range_start, self.scalars.start,
                                                  self.t_write, self.s_next, self.retiring)]
         with m.If(self.start & ~self.busy):  # which is IDLE
             m.d.sync += [self.pc.eq(self.start_pc), self.retired.eq(0)]
@@ -369,7 +369,7 @@ class Sequencer(wiring.Component):
         """Each operand used, then all together."""
         decoder, check, index = self.decoder, self.check, self.index
         last = index == len(OPERAND_NAMES) - 1
-        misfit, apart, how = Signal(), Signal(), Signal(Status)
+        misfit, apart, how, whole = Signal(), Signal(), Signal(Status), Signal()
         m.d.sync += [
             misfit.eq(check.status != Status.RESET),
             apart.eq(decoder.rate_error | decoder.overlap_error | decoder.shape_error),
@@ -382,9 +382,11 @@ class Sequencer(wiring.Component):
             m.d.sync += [index.eq(index + 1), self.used.eq(self.used >> 1)]
             with m.If(last):
                 self._wait(m, decoder.LATENCY + 2)
+                m.d.sync += whole.eq(1)
                 m.next = "AGREE"
 
-        m.d.sync += self.asked.eq(0)
+        # operands are there in the second cycle of AGREE; should they not agree, loops do no harm
+        m.d.sync += [self.asked.eq(0), whole.eq(0), self.geometry.start.eq(whole)]
         with self._state(m, "OPERAND"):
             self._wait(m, check.LATENCY + 5)
             m.d.sync += self.asked.eq(1)
@@ -399,6 +401,7 @@ class Sequencer(wiring.Component):
                 with m.If(misfit):
                     self._fail(m, check.status)
         with self._state(m, "AGREE"):
+            self._first_part(m)
             with m.If(self.over):
                 # the operands were there for LATENCY + 1 cycles; what depends on the number of pixels needs 3 more
                 self._wait(m, self.exponents.LATENCY + 3 - decoder.LATENCY - 2)
@@ -410,8 +413,12 @@ class Sequencer(wiring.Component):
                     self._fail(m, how)
                     m.d.sync += self.loss_start.eq(0)
 
+    def _first_part(self, m: Module) -> None:
+        """The loops, if there are any, begin with even lines and pixels."""
+        m.d.sync += [self.odd_y.eq(0), self.odd_x.eq(0)]
+
     def _prepare(self, m: Module) -> None:
-        """Exponents, then scalars d and c, then the loops."""
+        """Exponents, then scalars d and c, while the loops are worked out."""
         operation, scalars = self.operation, self.scalars
         e_a, e_c, e_d = (self.operands[i].entry.scale.exponent for i in (1, 3, 4))
         on_c = Signal()  # the scalar being brought in is c
@@ -432,12 +439,10 @@ class Sequencer(wiring.Component):
                 m.d.sync += on_c.eq(1)
                 m.next = "SCALAR"
             with m.Else():
-                self._wait(m, self.geometry.LATENCY)
-                m.d.sync += self.geometry.start.eq(1)
                 m.next = "GEOMETRY"
 
         with self._state(m, "EXPONENTS"):
-            m.d.sync += [self.odd_y.eq(0), self.odd_x.eq(0), on_c.eq(0)]
+            m.d.sync += on_c.eq(0)
             with m.If(self.over):
                 m.d.sync += self.range_pass.eq(self.exponents.need_range & ~self.measured)
                 with m.If(self.measured):
@@ -465,7 +470,7 @@ class Sequencer(wiring.Component):
                 with m.Else():
                     scalar_next(False)
         with self._state(m, "GEOMETRY"):
-            with m.If(self.over | operation.vector):
+            with m.If((self.geometry.done & ~self.geometry.start) | operation.vector):
                 m.d.sync += [self.part_start.eq(~operation.vector), self.vector_start.eq(operation.vector),
                              self.clear.eq(~self.odd_y & ~self.odd_x)]
                 m.next = "PASS"
@@ -476,7 +481,6 @@ class Sequencer(wiring.Component):
         with self._state(m, "PASS"):
             self._wait(m, self.flush)
             with m.If(part_done & ~self.last_part):
-                self._wait(m, self.geometry.LATENCY + 1)
                 m.d.sync += [self.odd_x.eq(~self.odd_x & self.more_x), self.geometry.start.eq(1)]
                 with m.If(self.odd_x | ~self.more_x):
                     m.d.sync += self.odd_y.eq(1)
@@ -493,7 +497,8 @@ class Sequencer(wiring.Component):
                 m.next = "STORE"
                 with m.If(self.range_pass):
                     self._wait(m, self.exponents.RANGE_LATENCY)
-                    m.d.sync += self.measured.eq(1)
+                    self._first_part(m)
+                    m.d.sync += [self.measured.eq(1), self.geometry.start.eq(1)]
                     m.next = "EXPONENTS"
                 with m.Else():
                     m.d.sync += self.saturated.eq(self.range_saturated)

@@ -154,7 +154,7 @@ class TotalScan(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         turn = Signal(self.lanes, init=1)  # bit n: lane n's is picked
-        scanning, merge, shifting = Signal(), Signal(), Signal()
+        scanning, fresh, merge, shifting = Signal(), Signal(), Signal(), Signal()  # fresh: lane 0's is merged
         picked = Signal(signed(VectorLane.SUM_BITS), reset_less=True)
         total = Signal(signed(VectorLane.SUM_BITS + 4), reset_less=True)
         left, over = Signal(5, reset_less=True), Signal(reset_less=True)  # over: none left
@@ -162,11 +162,12 @@ class TotalScan(wiring.Component):
         with m.If(self.start | scanning):
             m.d.sync += [turn.eq(turn.rotate_left(1)), scanning.eq(~turn[-1])]
         mine = [Mux(turn[n], self.sums[n].as_unsigned(), 0) for n in range(self.lanes)]
-        m.d.sync += [picked.eq(reduce(or_, mine).as_signed()), merge.eq(self.start | scanning)]
-        with m.If(self.start):
-            m.d.sync += [total.eq(0), left.eq(self.drop), over.eq(self.drop == 0)]
+        m.d.sync += [picked.eq(reduce(or_, mine).as_signed()), merge.eq(self.start | scanning),
+                     fresh.eq(self.start)]
+        with m.If(fresh):
+            m.d.sync += [left.eq(self.drop), over.eq(self.drop == 0)]
         with m.If(merge):
-            m.d.sync += [total.eq(total + picked), shifting.eq(~scanning)]
+            m.d.sync += [total.eq(Mux(fresh, 0, total) + picked), shifting.eq(~scanning)]
         with m.Elif(shifting):
             m.d.sync += [left.eq(left - 1), over.eq(left == 1), shifting.eq(~over)]
             with m.If(~over):
