@@ -75,12 +75,12 @@ class LinkTarget(Component):
         m.d.sync += [result_in.en.eq(result_now), result_in.addr.eq(done), result_in.data.eq(result_value)]
 
         reply, last = Signal(32, reset_less=True), Signal()  # the next word to send; this access is the last one
-        before_last = Signal(8)
+        before_last, more = Signal(8), Signal()  # more: words of the reply are left
         take = Signal()  # a cycle before ``parser.take``, which much depends on
         m.d.sync += [reply.eq(result.data), parser.take.eq(take)]
-        m.d.sync += [before_last.eq(parser.count - 1), last.eq(done == before_last)]
         part, words, shift, left = Signal(3), Signal(range(MAX_WORDS + 1)), Signal(32), Signal(3)
         crc = Signal(16)
+        m.d.sync += [before_last.eq(parser.count - 1), last.eq(done == before_last), more.eq(words != done)]
         m.d.comb += [result.addr.eq(words), result.en.eq(1), tx.i.payload.eq(shift)]
         with m.FSM():
             with m.State("IDLE"):
@@ -118,7 +118,7 @@ class LinkTarget(Component):
                     m.d.sync += [shift.eq(int.from_bytes(REPLY_SYNC, "little")), left.eq(2)]
                 with m.Elif(part == 1):
                     m.d.sync += [shift.eq(Cat(sequence, command, status, done)), left.eq(3), crc.eq(CRC_INIT)]
-                with m.Elif((part == 2) & (command != Command.WRITE) & (words != done)):
+                with m.Elif((part == 2) & (command != Command.WRITE) & more):
                     m.d.sync += [shift.eq(reply), left.eq(4), words.eq(words + 1), part.eq(2)]
                 with m.Elif(part <= 3):
                     m.d.sync += [shift.eq(Cat(crc[8:], crc[:8])), left.eq(2), part.eq(4)]

@@ -63,7 +63,7 @@ class VectorUnit(wiring.Component):
     ROUTE_STAGE = X_STAGE + VectorLane.ROUTE_LATENCY  # the same, MAXB
     # and as its step comes a cycle later
     TOKEN_DELAY, ROUTE_DELAY = ACC_STAGE - ACC_DELAY + 1, ROUTE_STAGE - ACC_DELAY + 1
-    TOTAL_DELAY = ACC_STAGE + 3
+    TOTAL_DELAY = ACC_STAGE + 4
 
     def __init__(self, *, size: int, lut_products: bool = False) -> None:
         self.size, self.lut_products = size, lut_products

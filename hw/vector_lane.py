@@ -138,7 +138,7 @@ class TotalScan(wiring.Component):
     sums : In(ArrayLayout)     signed(SUM_BITS) of each lane
     drop : In(5)               arithmetic right shift of the total; static
     total : Out(signed(32))    with ``done`` and until the next ``start``; modulo 2^32
-    done : Out(1)              for a cycle, T + 1 + drop cycles after ``start``
+    done : Out(1)              for a cycle, T + 2 + drop cycles after ``start``
     """
 
     def __init__(self, *, lanes: int) -> None:
@@ -154,20 +154,21 @@ class TotalScan(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         turn = Signal(self.lanes, init=1)  # bit n: lane n's is picked
-        scanning, fresh, merge, shifting = Signal(), Signal(), Signal(), Signal()  # fresh: lane 0's is merged
-        picked = Signal(signed(VectorLane.SUM_BITS), reset_less=True)
+        scanning, fresh, shifting = Signal(), Signal(), Signal()  # fresh: a cycle after ``start``
+        pick, merge = Signal(), Signal()  # one is in ``picked``, in ``late``
+        picked, late = (Signal(signed(VectorLane.SUM_BITS), name=name, reset_less=True) for name in ("picked", "late"))
         total = Signal(signed(VectorLane.SUM_BITS + 4), reset_less=True)
         left, over = Signal(5, reset_less=True), Signal(reset_less=True)  # over: none left
 
         with m.If(self.start | scanning):
             m.d.sync += [turn.eq(turn.rotate_left(1)), scanning.eq(~turn[-1])]
         mine = [Mux(turn[n], self.sums[n].as_unsigned(), 0) for n in range(self.lanes)]
-        m.d.sync += [picked.eq(reduce(or_, mine).as_signed()), merge.eq(self.start | scanning),
-                     fresh.eq(self.start)]
+        m.d.sync += [picked.eq(reduce(or_, mine).as_signed()), pick.eq(self.start | scanning), fresh.eq(self.start),
+                     late.eq(picked), merge.eq(pick)]
         with m.If(fresh):
-            m.d.sync += [left.eq(self.drop), over.eq(self.drop == 0)]
+            m.d.sync += [total.eq(0), left.eq(self.drop), over.eq(self.drop == 0)]
         with m.If(merge):
-            m.d.sync += [total.eq(Mux(fresh, 0, total) + picked), shifting.eq(~scanning)]
+            m.d.sync += [total.eq(total + late), shifting.eq(~pick)]
         with m.Elif(shifting):
             m.d.sync += [left.eq(left - 1), over.eq(left == 1), shifting.eq(~over)]
             with m.If(~over):

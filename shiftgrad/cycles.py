@@ -15,13 +15,13 @@ __all__ = ["Cost", "cost_of", "tile_cycles"]
 SETUP = 31  # fetch, comparisons and exponents of an instruction
 OPERAND = 18  # more for each operand it checks
 SCALAR = 16  # more for each scalar it brings to another exponent
-LOOPS = 15  # loops of a product, or of each part of it
+LOOPS = 15  # loops of each further part or pass of a product; those of the first are worked out meanwhile
 PASS = (4, 47)  # fill and tail of a pass: 4 T + 47
 LOSS_ROW = 18  # a row of P = T stride logits: max(2 P, P + 18) cycles
 LOSS_END = 49  # after the last: P + 49
 HALT = 8
 STREAM_PASS = (2, 44)  # fill and tail of a pass of the vector unit: 2 T + 44
-SUM_END = 6  # more for the total of a SUM: T + 6
+SUM_END = 7  # more for the total of a SUM: T + 7
 PAIR_WORD = 2  # cycles a word of ADD and ADDB with two operands
 MAX_WORD = 4  # cycles a word of the smaller image, both ways
 
@@ -76,7 +76,7 @@ def cost_of(instruction: Instruction, plan: Plan, *, first: bool) -> Cost:
         return Cost(instruction=instruction, tiles=0, tile=0, passes=passes, cycles=cycles, macs=0)
     tiles, busy, macs = _array(opcode, of, config)
     parts = len(_classes(of["dst"], of["b"])) if opcode == Opcode.BWD else 1
-    cycles = setup + passes * (busy + parts * LOOPS + PASS[0] * config.size + PASS[1])
+    cycles = setup + passes * (busy + PASS[0] * config.size + PASS[1]) + (passes * parts - 1) * LOOPS
     return Cost(instruction=instruction, tiles=tiles, tile=busy // tiles, passes=passes, cycles=cycles, macs=macs)
 
 
