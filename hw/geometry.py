@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.multiplier import Multipliers
 from hw.operand import Operand
+from hw.scale import times
 from shiftgrad.config import WORD_BITS
 
 __all__ = ["Geometry", "Loops", "Steps"]
@@ -156,7 +157,7 @@ class Geometry(wiring.Component):
             loops.high.eq(a.entry.height), loops.wide.eq(a.entry.width),
             loops.a.pixel.eq(a.entry.stride << step_x), loops.a.line.eq(a.line << step_y), loops.a.image.eq(a.image),
             loops.tap_y.eq(a.line), loops.tap_x.eq(a.entry.stride),
-            loops.b_row.eq(b.entry.stride), loops.b_tile.eq(Mux(self.is_bwd, b.entry.stride * self.size, 1)),
+            loops.b_row.eq(b.entry.stride), loops.b_tile.eq(Mux(self.is_bwd, times(b.entry.stride, self.size), 1)),
             loops.lattice.eq(self.is_bwd & (kernel.step_y | kernel.step_x)),
             line.eq(Mux(self.is_bwd & self.odd_y, self.dst.line, 0)),
             pixel.eq(Mux(self.is_bwd & self.odd_x, self.dst.entry.stride, 0)),

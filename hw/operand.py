@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.multiplier import Multipliers
+from hw.scale import times
 from hw.table import Descriptor
 from shiftgrad.config import WORD_BITS, Config
 from shiftgrad.isa import EXPONENT_MAX, EXPONENT_MIN, HISTORY, Memory, Status
@@ -92,7 +93,7 @@ class OperandCheck(wiring.Component):
         span, unused = Signal(21), Signal(signed(22))  # lanes of a row; those beyond its columns
         misfit = Signal()
         m.d.sync += [
-            span.eq(self.entry.stride * self.config.size), unused.eq(span - self.entry.cols),
+            span.eq(times(self.entry.stride, self.config.size)), unused.eq(span - self.entry.cols),
             misfit.eq(unused[-1] | ~(unused - self.config.size)[-1]),
         ]
         return misfit

@@ -1,10 +1,13 @@
 """The shifters: left shift into a window, and shift + round + saturate (`fixed` of the numerics contract)."""
 
+from functools import reduce
+from operator import add
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["FRACTION", "ZERO_SHIFT", "Saturate", "Scale", "Shifter", "greater", "symmetric"]
+__all__ = ["FRACTION", "ZERO_SHIFT", "Saturate", "Scale", "Shifter", "greater", "symmetric", "times"]
 
 FRACTION = 24  # fraction bits of the fixed-point value that is rounded, and bits of a random word
 ZERO_SHIFT = 32  # shifts from here up give zero
@@ -15,6 +18,13 @@ def register(m: Module, value: Value, name: str) -> Signal:
     stage = Signal(value.shape(), name=name, reset_less=True)
     m.d.sync += stage.eq(value)
     return stage
+
+
+def times(value: Value, factor: int) -> Value:
+    """``value * factor``; with no power of two as a sum of shifts, for which synthesis takes no multiplier."""
+    if factor & (factor - 1) == 0:
+        return value * factor
+    return reduce(add, (value << bit for bit in range(factor.bit_length()) if factor >> bit & 1))
 
 
 def symmetric(value: Value, bits: int) -> tuple[Value, int]:

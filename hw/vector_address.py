@@ -4,6 +4,7 @@ from amaranth.hdl import Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.scale import times
 from hw.vector_lane import VectorControl
 from shiftgrad.config import WORD_BITS
 
@@ -77,7 +78,7 @@ def tail_lanes(m: Module, operand: data.View, size: int, name: str) -> Signal:
     """Lanes of a row's last word, 1 to ``size``; right one cycle after ``operand``."""
     bits = size.bit_length()  # of both numbers are enough
     tail = Signal(bits, name=name, reset_less=True)
-    m.d.sync += tail.eq(operand.cols[:bits] - operand.stride[:bits] * size + size)
+    m.d.sync += tail.eq(operand.cols[:bits] - times(operand.stride[:bits], size) + size)
     return tail
 
 
