@@ -12,10 +12,11 @@ from shiftgrad.plan import Plan
 
 __all__ = ["Cost", "Estimate", "Resources", "estimate", "resources"]
 
-# --- resource model: the routed 8 x 8 board with its link; a PE by its table of areas, a lane by a 4 x 4 beside it ---
+# --- resource model: the routed boards, 8 x 8 and 12 x 12, with their link; a PE and a lane by tables of areas ---
 BLOCK_BYTES = 2048
-LUT = (11150, 2069, 99)  # machine, each lane, each PE
-FF = (4953, 2255, 98)
+LUT = (10092, 2069, 67)  # machine, each lane, each PE
+FF = (7400, 2255, 98)
+PRODUCT = (356, 66)  # more of each a lane, with lut_products
 OTHER_DSP = 6  # loss unit, operand checks and loops; the vector unit has one a lane, or none with lut_products
 
 
@@ -112,7 +113,8 @@ def resources(config: Config) -> Resources:
     blocks["program"] = max(2, -(-config.program_words * 8 // BLOCK_BYTES))  # 64 bits wide: at least two blocks of 36
     blocks["table"] = 6 + (config.tensors > 64)  # one for each word of an entry; the narrowest may fit LUTs
     blocks["loss and link"] = 4
-    lut, ff = (fixed + lane * size + pe * size**2 for fixed, lane, pe in (LUT, FF))
+    lut, ff = (fixed + (lane + product * config.lut_products) * size + pe * size**2
+               for (fixed, lane, pe), product in zip((LUT, FF), PRODUCT, strict=True))
     dsp = size * size + size * (not config.lut_products) + OTHER_DSP
     return Resources(dsp=dsp, block_ram=blocks, lut=lut, ff=ff)
 
