@@ -42,8 +42,8 @@ class Study:
     ----------
     dataset : as ``shiftgrad train`` knows it
     channels : of the stem and every block
-    epochs, tune_epochs : of a run, and of one that chooses a learning rate; :func:`lengthened` at large batches
-    tune_share : one that chooses a learning rate sees one training image in so many
+    epochs, tune_epochs : of a run, and of one that chooses a learning rate; :func:`lengthened` at large batches. None:
+        every run takes the middle learning rate
     batches : mini-batch sizes
     seeds : of initial weights, rounding and the order of samples
     """
@@ -51,8 +51,7 @@ class Study:
     dataset: str
     channels: tuple[int, ...]
     epochs: int
-    tune_epochs: int
-    tune_share: int = 1
+    tune_epochs: int | None = None
     batches: tuple[int, ...] = BATCHES
     seeds: tuple[int, ...] = SEEDS
 
@@ -104,6 +103,8 @@ class Job:
     def candidates(self) -> list[Job]:
         """The jobs that choose its learning rate."""
         middle = middle_shift(self.batch)
+        if self.study.tune_epochs is None:
+            return []
         return [Job(study=self.study, variant=self.variant, batch=self.batch, seed=TUNE_SEED, lr_shift=middle + d)
                 for d in AROUND]
 
@@ -121,7 +122,7 @@ class Job:
     def hyper(self, lr_shift: int) -> Hyper:
         """How it trains: momentum 7/8, the learning rate a quarter of ``lr_shift``'s for the last 30 %."""
         short = self.tunes and self.batch <= SHORT_TUNING
-        epochs = self.study.tune_epochs if short else self.study.epochs
+        epochs = self.study.tune_epochs if short and self.study.tune_epochs else self.study.epochs
         return Hyper(batch=self.batch, epochs=lengthened(epochs, self.batch), lr_shift=lr_shift, seed=self.seed,
                      drops=(0.7, 0.7), flip=self.study.dataset == "cifar10", sample_every=max(1, 2048 // self.batch))
 
@@ -130,14 +131,14 @@ GREY, DEEP_GREY = (8, 8, 16, 16), (8, *(8,) * 3, *(16,) * 3, *(32,) * 3)
 COLOUR, DEEP_COLOUR = (16, 16, 32, 64), (16, *(16,) * 3, *(32,) * 3, *(64,) * 3)
 STUDIES = (
     Study(dataset="digits", channels=GREY, epochs=15, tune_epochs=5),
-    Study(dataset="mnist14", channels=GREY, epochs=2, tune_epochs=1),
-    Study(dataset="cifar10", channels=COLOUR, epochs=1, tune_epochs=1, tune_share=4),
-    Study(dataset="digits", channels=GREY, epochs=30, tune_epochs=5, batches=(128,)),
-    Study(dataset="digits", channels=DEEP_GREY, epochs=10, tune_epochs=4),
-    Study(dataset="mnist14", channels=DEEP_GREY, epochs=2, tune_epochs=1, tune_share=2),
-    Study(dataset="cifar10", channels=DEEP_COLOUR, epochs=1, tune_epochs=1, tune_share=4, batches=(1, 4, 32)),
-    Study(dataset="cifar10", channels=COLOUR, epochs=8, tune_epochs=1, batches=(1, 4, 32), seeds=(0,)),
-    Study(dataset="cifar10", channels=DEEP_COLOUR, epochs=8, tune_epochs=1, batches=(1, 4, 32), seeds=(0,)),
+    Study(dataset="mnist14", channels=GREY, epochs=4),
+    Study(dataset="digits", channels=DEEP_GREY, epochs=15),
+    Study(dataset="cifar10", channels=COLOUR, epochs=2),
+    Study(dataset="digits", channels=GREY, epochs=30, batches=(128,)),
+    Study(dataset="mnist14", channels=DEEP_GREY, epochs=4),
+    Study(dataset="cifar10", channels=DEEP_COLOUR, epochs=2),
+    Study(dataset="cifar10", channels=COLOUR, epochs=8, batches=(1, 4, 32), seeds=(0,)),
+    Study(dataset="cifar10", channels=DEEP_COLOUR, epochs=8, batches=(1, 4, 32), seeds=(0,)),
 )
 SHORT = 7  # of them; the others follow when all of these are done
 

@@ -30,14 +30,10 @@ VALIDATION = 8  # one training image in so many chooses the learning rate
 Tick = Callable[[int, int], None]
 
 
-def validation(data: Dataset, share: int = 1) -> Dataset:
-    """Training images alone: the last eighth of them held out, so that no held-out image chooses a learning rate.
-
-    Of the others only the first of ``share`` equal parts is left to train on.
-    """
+def validation(data: Dataset) -> Dataset:
+    """Training images alone: the last eighth of them held out, so that no held-out image chooses a learning rate."""
     cut = len(data.labels) - len(data.labels) // VALIDATION
-    part = cut // share
-    return replace(data, images=data.images[:part], labels=data.labels[:part], test_images=data.images[cut:],
+    return replace(data, images=data.images[:cut], labels=data.labels[:cut], test_images=data.images[cut:],
                    test_labels=data.labels[cut:])
 
 
@@ -95,8 +91,7 @@ def run(work: Iterable[Job], store: Store, folders: Mapping[str, Path], stop: St
         started = time.monotonic()
         hyper = job.hyper(store.lr_shift(job))
         data = datasets.load(job.study.dataset, folders.get(job.study.dataset))
-        seen = validation(data, job.study.tune_share) if job.tunes else data
-        epochs, more = _train(job, seen, hyper, store, stop, tick)
+        epochs, more = _train(job, validation(data) if job.tunes else data, hyper, store, stop, tick)
         result = {
             "key": job.key, "study": asdict(job.study) | {"blocks": job.study.blocks}, "variant": job.variant,
             "batch": job.batch, "seed": job.seed, "tunes": job.tunes, "lr_shift": hyper.lr_shift,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from experiments.grid import Job, queue
+from experiments.grid import Job, middle_shift, queue
 from shiftgrad.files import write_bytes, write_text
 
 __all__ = ["Store", "write_whole"]
@@ -63,9 +63,11 @@ class Store:
         self.checkpoint_path(job).unlink(missing_ok=True)
 
     def lr_shift(self, job: Job) -> int:
-        """The learning rate of ``job``: its own, or the best of its candidates, the smallest among equals."""
+        """The learning rate of ``job``: its own, the best of its candidates (of equals the smallest) or the middle."""
         if job.lr_shift is not None:
             return job.lr_shift
+        if not job.candidates:
+            return middle_shift(job.batch)
         found = [(self.result(each), each) for each in job.candidates]
         missing = [each.key for result, each in found if result is None]
         if missing:

@@ -33,7 +33,7 @@ def test_every_job_comes_once_behind_those_that_tune_it() -> None:
             seen.add(job.key)
         batches = set(study.batches) - ({128} if study.dataset == "cifar10" else set())
         assert {f"{study.name}/int8-b{b}-s{s}" for b in batches for s in study.seeds} <= seen
-        assert all(f"tune-int8-b{b}-" in " ".join(seen) for b in batches)
+        assert all((f"tune-int8-b{b}-" in " ".join(seen)) == (study.tune_epochs is not None) for b in batches)
     assert len({study.name for study in grid.STUDIES}) == len(grid.STUDIES)
 
 
@@ -62,6 +62,12 @@ def test_the_best_rate_is_taken_and_the_smaller_of_equals(tmp_path: Path) -> Non
         fake(store, each, accuracy)
     assert store.lr_shift(job) == 5
     assert store.lr_shift(job.candidates[0]) == 3
+
+
+def test_a_study_that_chooses_no_rate_takes_the_middle_one(tmp_path: Path) -> None:
+    for batch in grid.BATCHES:
+        job = Job(study=replace(TINY, tune_epochs=None), variant="fp32_bn", batch=batch, seed=0)
+        assert not job.candidates and Store(tmp_path).lr_shift(job) == grid.middle_shift(batch)
 
 
 def test_no_held_out_image_chooses_a_rate() -> None:
