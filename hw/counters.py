@@ -21,7 +21,7 @@ class PerformanceCounters(wiring.Component):
     feeding, waiting : In     the issuer feeds the array, or waits for the drain's T cycles
     streaming : In            the vector unit reads
     macs : In                 multiply-accumulates issued in the cycle before
-    clear : In(1)             takes two cycles, as an event does
+    clear : In(1)             takes three cycles, an event two: those of its own cycle and the next are not counted
     values : Out              by position in ``isa.COUNTERS``
     """
 

@@ -22,7 +22,7 @@ class HostInterface(wiring.Component):
     and generators answers ``error`` while the machine is busy, as do addresses that do not exist or are no multiple of
     4, writes of a part (of a lane in a memory, of a word elsewhere), and the wrong direction for a register. Writes
     take four cycles, those to a memory five and while the machine writes there itself; reads of memories and generators
-    T + READ_LATENCY + 6, others 18.
+    T + READ_LATENCY + 8, others 20, from ``valid`` to ``ready``.
 
     Members
     -------
@@ -232,7 +232,7 @@ class HostInterface(wiring.Component):
                             m.d.comb += legal.eq(0)
 
     def _register(self, m: Module, addr: Signal, values: dict[str, object], read: Signal) -> None:
-        """The register's value after 13 cycles: one of four neighbours, of four such groups, and so on."""
+        """The register's value, 10 cycles after its address: one of four neighbours, of four such groups, and so on."""
         level = {entry.address // 4: values[entry.name] for entry in REGISTERS if entry.name in values}
         index = register(m, addr[2:9], "index")
         while len(index):

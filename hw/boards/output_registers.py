@@ -54,14 +54,14 @@ def _plain(cell: dict[str, Any]) -> bool:
 
 
 def _wide(cell: dict[str, Any]) -> bool:
-    """It writes and reads 36 bits at once, the first half of the outputs through port B, the other through port A."""
+    """It writes and reads 36 bits at once, through the outputs of both ports."""
     return all(int(cell["parameters"].get(f"DATA_WIDTH_{port}", "0"), 2) == 36 for port in "AB")
 
 
 def _free(cell: dict[str, Any], ports: str) -> bool:
     """The output registers of ``ports`` are off, and would always be enabled and never be reset."""
     connections, parameters = cell["connections"], cell["parameters"]
-    clock = f"CLK{ports[-1]}"
-    return (parameters.get(f"{clock}MUX") == clock and connections.get(f"OCE{ports[-1]}") == ["1"]
+    return (connections.get(f"OCE{ports[-1]}") == ["1"]
+            and all(parameters.get(f"CLK{port}MUX") == f"CLK{port}" for port in ports)
             and all(parameters.get(f"REGMODE_{port}", "NOREG") == "NOREG" for port in ports)
             and all(connections.get(f"RST{port}") == ["0"] for port in ports))
