@@ -1,14 +1,13 @@
 """T x T output-stationary systolic array with drains overlapped."""
 
 from collections.abc import Callable
-from importlib import import_module
 
 from amaranth.hdl import Assert, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import multiplier
-from hw.multiplier import Multipliers
+from hw.multiplier import Multipliers, vendor_module
 from hw.scale import register
 
 __all__ = ["ACCUMULATORS", "ProcessingElement", "SystolicArray"]
@@ -27,8 +26,8 @@ def portable(_m: Module, total: Value, term: Value, first: Value) -> Value:
 
 def accumulator(platform: object) -> Accumulate:
     """What adds up in cells of the platform's own, or the portable one."""
-    name = ACCUMULATORS.get(getattr(platform, "family", None))
-    return import_module(name).accumulate if name else portable
+    module = vendor_module(ACCUMULATORS, platform)
+    return module.accumulate if module else portable
 
 
 class ProcessingElement(wiring.Component):

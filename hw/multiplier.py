@@ -1,9 +1,10 @@
 """Signed multipliers with registers: portable, or the cells of the device they are built for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from importlib import import_module
 from operator import add
+from typing import Any
 
 from amaranth.hdl import Module, Mux, Value, signed
 from amaranth.lib import data, wiring
@@ -11,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.scale import register
 
-__all__ = ["LATENCY", "VENDORS", "Multipliers", "vendor_cells"]
+__all__ = ["LATENCY", "VENDORS", "Multipliers", "vendor_cells", "vendor_module"]
 
 LATENCY = 3  # operand registers, pipeline register, product register
 
@@ -23,10 +24,16 @@ Cells = Callable[[Module, Sequence[Value], Sequence[Value]], list[Value]]
 VENDORS = {"ecp5": "hw.boards.ecp5_multiplier", "iCE40": "hw.boards.ice40_multiplier"}
 
 
+def vendor_module(modules: Mapping[str, str], platform: object) -> Any:
+    """That of ``modules``, by family, which knows the platform's own cells; None where there is none."""
+    name = modules.get(getattr(platform, "family", ""))
+    return import_module(name) if name else None
+
+
 def vendor_cells(platform: object) -> Cells | None:
     """What makes multipliers of the platform's own cells; None where there is no such thing."""
-    name = VENDORS.get(getattr(platform, "family", None))
-    return import_module(name).multiply if name else None
+    module = vendor_module(VENDORS, platform)
+    return module.multiply if module else None
 
 
 class Multipliers(wiring.Component):
