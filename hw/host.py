@@ -242,9 +242,7 @@ class HostInterface(wiring.Component):
             level = {}
             for group, members in groups.items():  # counters are far apart
                 if group % 2:
-                    copy = Signal.like(index, name=f"index{len(index)}_{group}", init=group)  # like no other register
-                    m.d.sync += copy.eq(index)
-                    index = copy
+                    index = register(m, index, f"index{len(index)}_{group}", init=group)  # like no other register
                 level[group] = self._one_of(m, index[:2], members, f"{len(index)}_{group}")
             index = index[2:]
         m.d.comb += read.eq(level[0])
