@@ -192,7 +192,7 @@ def train(as_json: bool, **options: Any) -> int:
       shiftgrad train --device serial:/dev/ttyUSB0 --config ulx3s_85f_8x8
       shiftgrad train --device verilator --max-steps 20 --json | jq .utilization
       shiftgrad train --device verilator --config sim_8x8_large --dataset mnist --data-dir ~/mnist \\
-          --model fixup_resnet --depth 3 --width 16 --batch 8 --max-steps 30 --test-samples 64
+          --model fixup_resnet --depth 3 --width 16 --batch 8 --max-steps 30 --test-samples 8
     """
     from shiftgrad import session
 

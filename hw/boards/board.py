@@ -32,7 +32,7 @@ class Board:
     aim_hz : frequency placement and routing work towards, more than they reach; ``clock_hz`` when None
     crowded : the machine nearly fills its device: placed evenly, routed with patience
     family : of its device; others than the ECP5 have a class of their own
-    block_rams : of its device, when the banks of the lanes are to have fixed places
+    block_rams : of its device, when the banks of the lanes and the array's multipliers are to have fixed places
     """
 
     name: str
