@@ -44,7 +44,7 @@ class OperandCheck(wiring.Component):
     status : Out              first failed check, RESET (0) for none; likewise
     """
 
-    LATENCY = 12
+    LATENCY = 15
 
     def __init__(self, *, config: Config) -> None:
         self.config = config
@@ -99,7 +99,10 @@ class OperandCheck(wiring.Component):
         return misfit
 
     def _products(self, m: Module) -> tuple[Signal, Signal]:
-        """Fills in the operand, a multiplication a cycle; returns whether rows need more than 16 bits, and the end."""
+        """Fills in the operand; returns whether rows need more than 16 bits, and the end.
+
+        A multiplication a cycle; each product is there four cycles later.
+        """
         entry = self.entry
         pixels, rows = Signal(17), Signal(16)
         line, image = Signal(WORD_BITS), Signal(WORD_BITS)
@@ -108,24 +111,25 @@ class OperandCheck(wiring.Component):
         m.submodules.multiplier = multiplier = Multipliers(count=1, a_bits=18, b_bits=17)
         height, width = entry.height + 1, entry.width + 1
         left, right, product = Signal(17), Signal(16), multiplier.p[0][:33]
-        m.d.comb += [multiplier.a[0].eq(left), multiplier.b[0].eq(right)]
-        cycle = Signal(10)  # bit n: n + 1 cycles after ``start``
+        m.d.sync += [multiplier.a[0].eq(left), multiplier.b[0].eq(right)]  # the multiplier is far away
+        cycle = Signal(12)  # bit n: n + 1 cycles after ``start``
         m.d.sync += cycle.eq(Cat(self.start, cycle))
         at = {0: self.start, **{n + 1: cycle[n] for n in range(len(cycle))}}
-        many, end = Signal(), Signal(34)
+        above, many, end = Signal(17), Signal(), Signal(34)
         m.d.comb += [
-            left.eq(Mux(at[0] | at[1], width, 0) | Mux(at[3], product[:17], 0) | Mux(at[4], pixels, 0)
-                    | Mux(at[6], product[:16], 0)),
-            right.eq(Mux(at[0], height, 0) | Mux(at[3], entry.planes, 0) | Mux(at[0] | at[3], 0, entry.stride)),
+            left.eq(Mux(at[0] | at[1], width, 0) | Mux(at[4], product[:17], 0) | Mux(at[5], pixels, 0)
+                    | Mux(at[8], product[:16], 0)),
+            right.eq(Mux(at[0], height, 0) | Mux(at[4], entry.planes, 0) | Mux(at[0] | at[4], 0, entry.stride)),
         ]
-        with m.If(at[3]):
-            m.d.sync += pixels.eq(product)
         with m.If(at[4]):
+            m.d.sync += pixels.eq(product)
+        with m.If(at[5]):
             m.d.sync += line.eq(product)
-        with m.If(at[6]):
-            m.d.sync += [rows.eq(product), many.eq(product[16:].any())]
-        with m.If(at[7]):
-            m.d.sync += image.eq(product)
+        with m.If(at[8]):
+            m.d.sync += Cat(rows, above).eq(product)
+        m.d.sync += many.eq(above.any())
         with m.If(at[9]):
+            m.d.sync += image.eq(product)
+        with m.If(at[12]):
             m.d.sync += end.eq(product + entry.base)
         return many, end
