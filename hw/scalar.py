@@ -4,6 +4,8 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.scale import register
+
 __all__ = ["ScalarUnit"]
 
 
@@ -17,7 +19,7 @@ class ScalarUnit(wiring.Component):
     d : In(signed 6)         -31 to 31
     y : Out(signed 31)       valid while ``busy`` is low, until the next ``start``
     small : Out(signed 8)    ``y`` saturated to +-127; likewise
-    busy : Out(1)            from the cycle after ``start``, for abs(d) + 3 cycles
+    busy : Out(1)            from the cycle after ``start``, for abs(d) + 4 cycles
     """
 
     start: In(1)
@@ -31,29 +33,38 @@ class ScalarUnit(wiring.Component):
         m = Module()
         start, running, left = Signal(), Signal(), Signal(signed(6))
         value, d = Signal(signed(16)), Signal(signed(6))  # a cycle late, near ``y``
-        m.d.sync += [start.eq(self.start), value.eq(self.value), d.eq(self.d)]
-        m.d.comb += self.busy.eq(start | running)
-        over = Signal()  # it will not fit; ``y`` has the right sign
-        settled, outside = Signal(), Signal()
         last, none = Signal(), Signal()  # a step is left, or none; registers
-        down = left[-1]
-        sign = self.y[-1]
-        m.d.sync += outside.eq((self.y[7:] != sign.replicate(24)) | (self.y[:8] == 0x80))
+        load, right, down, up = Signal(), left[-1], Signal(), Signal()  # what is done with ``shifted``, a cycle late
+        m.d.sync += [
+            start.eq(self.start), value.eq(self.value), d.eq(self.d),
+            load.eq(start), down.eq(running & ~none & right), up.eq(running & ~none & ~right),
+        ]
         with m.If(start):
-            m.d.sync += [self.y.eq(value), left.eq(d), over.eq(0), running.eq(1), settled.eq(0),
-                         last.eq((d == -1) | (d == 1)), none.eq(d == 0)]
-        with m.Elif(running & down):
-            m.d.sync += [left.eq(left + 1), last.eq(left == -2), none.eq(last)]
-            m.d.sync += self.y.eq((self.y >> 1) + (self.y[0] & last))
-        with m.Elif(running & ~none):
-            m.d.sync += [left.eq(left - 1), last.eq(left == 2), none.eq(last)]
-            with m.If(sign != self.y[-2]):
+            m.d.sync += [left.eq(d), running.eq(1), last.eq((d == -1) | (d == 1)), none.eq(d == 0)]
+        with m.Elif(none):
+            m.d.sync += running.eq(0)
+        with m.Else():
+            m.d.sync += [left.eq(Mux(right, left + 1, left - 1)), none.eq(last)]
+            m.d.sync += last.eq(Mux(right, left == -2, left == 2))
+
+        shifted, half = Signal(signed(31)), Signal()  # half: the bit shifted out last
+        over = Signal()  # it will not fit; ``shifted`` has the right sign
+        sign, value = shifted[-1], register(m, value, "value_late")
+        with m.If(load):
+            m.d.sync += [shifted.eq(value), half.eq(0), over.eq(0)]
+        with m.Elif(down):
+            m.d.sync += [shifted.eq(shifted >> 1), half.eq(shifted[0])]
+        with m.Elif(up):
+            with m.If(sign != shifted[-2]):
                 m.d.sync += over.eq(1)
             with m.Elif(~over):
-                m.d.sync += self.y.eq(self.y << 1)
-        with m.Elif(running):
-            m.d.sync += [settled.eq(1), running.eq(~settled)]
-            with m.If(over):
-                m.d.sync += self.y.eq(((1 << 30) - 1) ^ sign.replicate(31))
-        m.d.comb += self.small.eq(Mux(outside, Mux(sign, -127, 127), self.y[:8].as_signed()))
+                m.d.sync += shifted.eq(shifted << 1)
+        outside = Signal()
+        m.d.sync += [
+            self.y.eq(Mux(over, ((1 << 30) - 1) ^ sign.replicate(31), shifted + half)),
+            outside.eq((self.y[7:] != self.y[-1].replicate(24)) | (self.y[:8] == 0x80)),
+        ]
+        m.d.comb += self.small.eq(Mux(outside, Mux(self.y[-1], -127, 127), self.y[:8].as_signed()))
+        rounded = register(m, running, "rounded")
+        m.d.comb += self.busy.eq(start | running | rounded | register(m, rounded, "settled"))
         return m

@@ -14,7 +14,7 @@ __all__ = ["Cost", "cost_of", "tile_cycles"]
 # --- fitted to the RTL's counters -------------------------------------------------------------------
 SETUP = 31  # fetch, comparisons and exponents of an instruction
 OPERAND = 21  # more for each operand it checks
-SCALAR = 16  # more for each scalar it brings to another exponent
+SCALAR = 17  # more for each scalar it brings to another exponent
 LOOPS = 15  # loops of each further part or pass of a product; those of the first are worked out meanwhile
 PASS = (4, 47)  # fill and tail of a pass: 4 T + 47
 LOSS_ROW = 18  # a row of P = T stride logits: max(2 P, P + 18) cycles

@@ -33,7 +33,7 @@ def test_every_distance():
                 while ctx.get(dut.busy):
                     cycles += 1
                     await ctx.tick()
-                assert cycles == abs(d) + 3
+                assert cycles == abs(d) + 4
                 await ctx.tick()
                 assert ctx.get(dut.y) == scalar_term(value, d), (value, d)
                 assert ctx.get(dut.small) == saturate(align(np.array(value), d)), (value, d)
