@@ -40,6 +40,7 @@ class VectorUnit(wiring.Component):
     control, dst, a, b : In       static from three cycles before ``start`` to ACC_DELAY + T - 1 cycles after ``done``
     start : In(1)                 a pass begins; not before ``done`` of the pass before
     abort : In(1)                 stop reading, forget all tokens
+    any_en : Out(1)               either root reads
     x_en, x_addr : Out            read root of the first stream: a; SUM and MAXB: b
     y_en, y_addr : Out            read root of the second: b of ADD and ADDB, a of SUM and MAXB. ADD and ADDB never read
                                   both streams in the same cycle
@@ -63,7 +64,7 @@ class VectorUnit(wiring.Component):
     ROUTE_STAGE = X_STAGE + VectorLane.ROUTE_LATENCY  # the same, MAXB
     # and as its step comes a cycle later
     TOKEN_DELAY, ROUTE_DELAY = ACC_STAGE - ACC_DELAY + 1, ROUTE_STAGE - ACC_DELAY + 1
-    TOTAL_DELAY = ACC_STAGE + 4
+    TOTAL_DELAY = ACC_STAGE + 5
 
     def __init__(self, *, size: int, lut_products: bool = False) -> None:
         self.size, self.lut_products = size, lut_products
@@ -78,6 +79,7 @@ class VectorUnit(wiring.Component):
             "b": In(VectorOperand),
             "start": In(1),
             "abort": In(1),
+            "any_en": Out(1),
             "x_en": Out(1),
             "x_addr": Out(WORD_BITS),
             "y_en": Out(1),
@@ -114,10 +116,12 @@ class VectorUnit(wiring.Component):
         wait = self.ACC_STAGE - READ_LATENCY - 2
         enable = delayed(m, step.y_read, wait, "y_read", clear=self.abort)
         addr = delayed(m, step.y_addr, wait, "y_addr")
+        first, second = step.read & ~self.abort, Mux(self.control.total, enable[0], enable[-1]) & ~self.abort
         m.d.sync += [
-            self.x_en.eq(step.read & ~self.abort),
+            self.any_en.eq(first | second),
+            self.x_en.eq(first),
             self.x_addr.eq(step.x_addr),
-            self.y_en.eq(Mux(self.control.total, enable[0], enable[-1]) & ~self.abort),
+            self.y_en.eq(second),
             self.y_addr.eq(Mux(self.control.total, addr[0], addr[-1])),
         ]
 

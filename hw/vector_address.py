@@ -1,6 +1,9 @@
 """Addresses of the vector unit's two streams: counters that follow a walk over images, one addition a step."""
 
-from amaranth.hdl import Module, Mux, Signal, Value, unsigned
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -106,38 +109,39 @@ class FirstAddress(wiring.Component):
         home, right, begin = (Signal(WORD_BITS, name=name, reset_less=True) for name in ("home", "right", "begin"))
         after_home, below_home, after_right = (
             Signal(WORD_BITS, name=name, reset_less=True) for name in ("after_home", "below_home", "after_right"))
+        settled, come_back = Signal(), Signal(WORD_BITS)  # the address is the one to come back to, ``home`` not yet
+        m.d.comb += come_back.eq(Mux(settled, self.addr, home))
         b_first = self.control.total | self.control.route
         m.d.sync += [
             stride.eq(self.a.stride),  # MAXB: b's is the same
             line.eq(Mux(self.control.route, self.b.line, self.a.line)),
             begin.eq(Mux(b_first, self.b.base, self.a.base)),
             # home and right do not change in the step before these are wanted, but for what ``settled`` says
-            after_home.eq(home + 1), below_home.eq(home + line), after_right.eq(right + 1),
+            after_home.eq(come_back + 1), below_home.eq(come_back + line), after_right.eq(right + 1),
+            home.eq(come_back),
         ]
-        choice = self._choice(m)
-        start, settled = Signal(), Signal()  # home is where the address is
-        following = Signal(WORD_BITS)
+        ahead = Signal(WORD_BITS, reset_less=True)  # words to the next one, down the pixels or straight on
+        choice, down = self._choice(m)
+        m.d.sync += ahead.eq(Mux(down, stride, 1))
+        start, following = Signal(), Signal(WORD_BITS)
         m.d.sync += start.eq(self.start)
-        m.d.comb += following.eq(self.addr + Mux(choice.down, stride, 1))
-        for chosen, target in ((choice.home, home), (choice.after_home & ~settled, after_home),
-                               (choice.below_home, below_home), (choice.after_right, after_right)):
-            with m.If(chosen):
-                m.d.comb += following.eq(target)
+        targets = [(choice.home, come_back), (choice.after_home & ~settled, after_home),
+                   (choice.below_home, below_home), (choice.after_right, after_right)]  # one of them at most
+        target = reduce(or_, (Mux(chosen, where, 0) for chosen, where in targets))
+        m.d.comb += following.eq(Mux(Cat(chosen for chosen, _ in targets).any(), target, self.addr + ahead))
         with m.If(choice.issue):
             m.d.sync += [self.addr.eq(following), settled.eq(choice.settle)]
-            with m.If(choice.settle):
-                m.d.sync += home.eq(following)
             with m.If(choice.index_1):
                 m.d.sync += right.eq(self.addr)
         with m.If(start):
-            m.d.sync += [self.addr.eq(begin), home.eq(begin), settled.eq(1)]
+            m.d.sync += [self.addr.eq(begin), settled.eq(1)]
         return m
 
-    def _choice(self, m: Module) -> data.View:
-        """Where the word after the one at ``place`` is: right behind it when nothing else is chosen; a cycle late."""
+    def _choice(self, m: Module) -> tuple[data.View, Value]:
+        """Where the word after the one at ``place`` is, a cycle late; and whether ``ahead`` is down the pixels."""
         control, place = self.control, self.place
         choice = Signal(data.StructLayout({name: 1 for name in (
-            "issue", "index_1", "settle", "down", "home", "after_home", "below_home", "after_right")}))
+            "issue", "index_1", "settle", "home", "after_home", "below_home", "after_right")}))
         column_last = place.pixel_last & place.line_last
         pool, last_index = control.largest | control.route, place.index == 3
         m.d.sync += [
@@ -146,13 +150,12 @@ class FirstAddress(wiring.Component):
             choice.settle.eq((control.spread & place.word_last & column_last) | (control.average & column_last)
                              | (pool & last_index)),
             choice.home.eq(control.spread & place.word_last & ~column_last),
-            choice.down.eq((control.average & ~column_last) | (pool & ~place.index[0])),
             choice.below_home.eq(pool & (place.index == 1)),
             choice.after_home.eq(~place.word_last & ((control.average & column_last) | (pool & last_index))),
             # behind the pixel's last word is the right pixel, behind the line's the line below
             choice.after_right.eq(pool & last_index & place.word_last & ~place.pixel_last),
         ]
-        return choice
+        return choice, (control.average & ~column_last) | (pool & ~place.index[0])
 
 
 class SecondAddress(wiring.Component):

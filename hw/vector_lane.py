@@ -3,7 +3,7 @@
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -71,7 +71,7 @@ class VectorLane(wiring.Component):
     RANK_DELAY = TAKE_DELAY - 1
     EMIT_DELAY = TAKE_DELAY + 4  # after its own x, so that the four of a window follow the window's last
     LATENCY = TAKE_DELAY + 2
-    ROUTE_LATENCY = EMIT_DELAY + 2
+    ROUTE_LATENCY = EMIT_DELAY + 3
 
     def __init__(self, *, lut_products: bool = False) -> None:
         self.lut_products = lut_products
@@ -114,10 +114,12 @@ class VectorLane(wiring.Component):
             m.d.sync += [error.eq(self.y), chosen[:2].eq(place), chosen[2].eq(blocked)]
 
         # what is added; sum
+        routed = Signal(signed(8), reset_less=True)
+        m.d.sync += routed.eq(Mux(chosen == self.emit, error, 0))
         pooled, added = Signal(signed(8)), Signal(signed(24))
         pools = register(m, control.largest | control.route, "pools")
         m.d.comb += [
-            pooled.eq(Mux(control.largest, best, Mux(chosen == self.emit, error, 0))),
+            pooled.eq(Mux(control.largest, best, routed)),
             added.eq(Mux(pools, pooled, Mux(self.use, multiply.p[0], 0))),
         ]
         first = register(m, self.first, "first_in")
@@ -138,8 +140,10 @@ class TotalScan(wiring.Component):
     sums : In(ArrayLayout)     signed(SUM_BITS) of each lane
     drop : In(5)               arithmetic right shift of the total; static
     total : Out(signed(32))    with ``done`` and until the next ``start``; modulo 2^32
-    done : Out(1)              for a cycle, T + 2 + drop cycles after ``start``
+    done : Out(1)              for a cycle, T + 3 + drop cycles after ``start``
     """
+
+    LOW = 22  # bits added in a cycle
 
     def __init__(self, *, lanes: int) -> None:
         self.lanes = lanes
@@ -156,25 +160,32 @@ class TotalScan(wiring.Component):
         turn = Signal(self.lanes, init=1)  # bit n: lane n's is picked
         scanning, fresh, shifting = Signal(), Signal(), Signal()  # fresh: a cycle after ``start``
         pick, merge = Signal(), Signal()  # one is in ``picked``, in ``late``
-        picked, late = (Signal(signed(VectorLane.SUM_BITS), name=name, reset_less=True) for name in ("picked", "late"))
-        total = Signal(signed(VectorLane.SUM_BITS + 4), reset_less=True)
+        late = Signal(signed(VectorLane.SUM_BITS), reset_less=True)
+        # the low half is added first, then, a cycle later, ``rest`` to the high one, with the carry
+        low, high = Signal(self.LOW, reset_less=True), Signal(VectorLane.SUM_BITS + 4 - self.LOW, reset_less=True)
+        carry, merging = Signal(reset_less=True), Signal()
+        rest = Signal(signed(VectorLane.SUM_BITS - self.LOW), reset_less=True)
+        total = Cat(low, high).as_signed()
         left, over = Signal(5, reset_less=True), Signal(reset_less=True)  # over: none left
 
         with m.If(self.start | scanning):
             m.d.sync += [turn.eq(turn.rotate_left(1)), scanning.eq(~turn[-1])]
         mine = [Mux(turn[n], self.sums[n].as_unsigned(), 0) for n in range(self.lanes)]
-        m.d.sync += [picked.eq(reduce(or_, mine).as_signed()), pick.eq(self.start | scanning), fresh.eq(self.start),
-                     late.eq(picked), merge.eq(pick)]
+        picked = [register(m, reduce(or_, mine[n:n + 2]), f"picked{n}") for n in range(0, self.lanes, 2)]
+        m.d.sync += [late.eq(reduce(or_, picked).as_signed()), pick.eq(self.start | scanning), fresh.eq(self.start),
+                     merge.eq(pick), rest.eq(late[self.LOW:].as_signed()), merging.eq(merge)]
         with m.If(fresh):
-            m.d.sync += [total.eq(0), left.eq(self.drop), over.eq(self.drop == 0)]
+            m.d.sync += [low.eq(0), high.eq(0), left.eq(self.drop), over.eq(self.drop == 0)]
         with m.If(merge):
-            m.d.sync += [total.eq(total + late), shifting.eq(~pick)]
+            m.d.sync += Cat(low, carry).eq(low + late[:self.LOW])
+        with m.If(merging):
+            m.d.sync += [high.eq((Cat(carry, high) + Cat(carry, rest).as_signed())[1:]), shifting.eq(~merge)]
         with m.Elif(shifting):
             m.d.sync += [left.eq(left - 1), over.eq(left == 1), shifting.eq(~over)]
             with m.If(~over):
-                m.d.sync += total.eq(total >> 1)
+                m.d.sync += Cat(low, high).eq(total >> 1)
         m.d.comb += [
             self.total.eq(total[:32].as_signed()),
-            self.done.eq(shifting & ~merge & over),
+            self.done.eq(shifting & ~merging & over),
         ]
         return m

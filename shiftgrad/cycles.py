@@ -21,7 +21,7 @@ LOSS_ROW = 18  # a row of P = T stride logits: max(2 P, P + 18) cycles
 LOSS_END = 49  # after the last: P + 49
 HALT = 8
 STREAM_PASS = (2, 44)  # fill and tail of a pass of the vector unit: 2 T + 44
-SUM_END = 7  # more for the total of a SUM: T + 7
+SUM_END = 8  # more for the total of a SUM: T + 8
 PAIR_WORD = 2  # cycles a word of ADD and ADDB with two operands
 MAX_WORD = 4  # cycles a word of the smaller image, both ways
 
