@@ -54,7 +54,7 @@ class LossUnit(wiring.Component):
     correct, samples : Out(16)          valid samples whose first maximum is the label; valid samples
 
     All inputs from ``rows`` to ``e_stride`` are static from start to done; both strides are ceil(cols / T). Results are
-    cleared by start and final at done. Time: max(2 P, P + 18) cycles a row with P = stride * T, plus P + 48 at most.
+    cleared by start and final at done. Time: max(2 P, P + 19) cycles a row with P = stride * T, plus P + 50 at most.
     No back-pressure: the memories must serve every access.
     """
 
@@ -108,11 +108,12 @@ class LossUnit(wiring.Component):
         write, read = self._buffer(top)
         self._sum(m, scan, exp, write, row, take)
         m.d.comb += [
-            take.eq(row.pending & (reciprocal.step == Reciprocal.latency) & ~errors.active),
             reciprocal.start.eq(take), reciprocal.s.eq(row.total), errors.counted.eq(counted),
-            errors.start.eq(reciprocal.step == Reciprocal.latency - 2),
+            errors.start.eq(delayed(m, reciprocal.step == Reciprocal.latency - 3, 1, name="send")),
             Cat(errors.p, errors.hit).eq(read.data),
         ]
+        # a register, for much hangs on it; all three stay as they are until a row is taken
+        m.d.sync += take.eq(row.pending & (reciprocal.step == Reciprocal.latency) & ~errors.active & ~take)
         with m.If(take):
             m.d.sync += counted.eq(row.counted)
         self._order(m, scan, errors, read)
@@ -130,8 +131,9 @@ class LossUnit(wiring.Component):
         """Follow the elements through ``exp``: store p, add it up, note the label's w; ``pending`` at the end."""
         at_w = delayed(m, scan.element, exp.w_latency, name="at_w")
         at_p = delayed(m, at_w, exp.latency - exp.w_latency, name="at_p")
+        label_w = Signal.like(row.w)
         with m.If(at_w.inside & at_w.hit):
-            m.d.sync += row.w.eq(exp.w)
+            m.d.sync += label_w.eq(exp.w)
 
         column, bank = Signal(len(write.addr) - 1), Signal()
         m.d.comb += [
@@ -142,6 +144,7 @@ class LossUnit(wiring.Component):
         with m.If(at_p.inside):
             m.d.sync += [column.eq(Mux(at_p.first, 0, column) + 1), row.total.eq(Mux(at_p.first, 0, row.total) + exp.p)]
         with m.If(at_p.last):
+            m.d.sync += row.w.eq(label_w)  # of the next row it comes soon
             m.d.sync += [row.pending.eq(1), row.counted.eq(at_p.counted), row.correct.eq(at_p.correct), bank.eq(~bank)]
         with m.Elif(take):
             m.d.sync += row.pending.eq(0)

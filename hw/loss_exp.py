@@ -42,8 +42,8 @@ class Exp2(wiring.Component):
     log_index: In(8)
     log: Out(8)
 
-    w_latency = 6
-    latency = 10
+    w_latency = 7
+    latency = 11
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -53,8 +53,9 @@ class Exp2(wiring.Component):
         # A left shift of 2 and then 0 to 25 to the right: d > 0 is at least 23637, so 2^2 of it already saturates.
         m.submodules.multiplier = multiplier = Multipliers(count=1, a_bits=9, b_bits=17)
         product, coarse, fine = (Signal(width, reset_less=True) for width in (23, 25, 25))
-        m.d.comb += [multiplier.a[0].eq(self.d), multiplier.b[0].eq(int(LOG2E)), product.eq(multiplier.p[0])]
+        m.d.comb += [multiplier.a[0].eq(self.d), multiplier.b[0].eq(int(LOG2E))]
         m.d.sync += [
+            product.eq(multiplier.p[0]),
             coarse.eq((product << 2) >> (self.shift & 0b11000)),
             fine.eq(coarse >> self.shift[:3]),
             self.w.eq(Mux(fine[16:].any(), 0xFFFF, fine[:16])),

@@ -1,5 +1,8 @@
 """Front of the loss unit: reads each row of logits twice and streams distances from its maximum."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -33,7 +36,7 @@ class LogitScan(wiring.Component):
 
     Members
     -------
-    start : In(1)       begin; ignored while ``active``
+    start : In(1)       begin, two cycles later; ignored while ``active``
     go : In(1)          a new row may begin
     active : Out(1)     rows are left to issue
     begin : Out(1)      a row begins in this cycle
@@ -67,13 +70,13 @@ class LogitScan(wiring.Component):
             "en": 1, "first": 1, "last": 1, "second": 1, "lane": range(self.lanes),
             "col": bits_for(self.classes + self.lanes - 1),
         }))
-        y_lane = Signal(range(self.lanes))
-        self._issue(m, tag, y_lane)
+        y_turn = Signal(self.lanes, init=1)  # bit n: the row's label is in lane n
+        self._issue(m, tag, y_turn)
         arrived = delayed(m, tag, self.read_latency + 1, name="arrived")
-        self._maximum(m, arrived, y_lane)
+        self._maximum(m, arrived, y_turn)
         return m
 
-    def _issue(self, m: Module, tag: data.View, y_lane: Signal) -> None:
+    def _issue(self, m: Module, tag: data.View, y_turn: Signal) -> None:
         """Addresses and lane tags: twice z_stride words a row, one every T cycles."""
         lane, col, second = Signal.like(tag.lane), Signal.like(tag.col), Signal()
         words, rows, row_addr = Signal(16), Signal(16), Signal(WORD_BITS)
@@ -90,7 +93,7 @@ class LogitScan(wiring.Component):
             tag.lane.eq(lane),
             tag.col.eq(col),
             self.z_en.eq(tag.en & (lane == 0)),
-            self.y_en.eq(self.begin & (y_lane == 0)),
+            self.y_en.eq(self.begin & y_turn[0]),
         ]
         with m.If(tag.en):
             m.d.sync += [fresh.eq(row_end), col.eq(Mux(row_end, 0, col + 1)), lane.eq(Mux(lane_end, 0, lane + 1)),
@@ -104,17 +107,19 @@ class LogitScan(wiring.Component):
                     m.d.sync += self.z_addr.eq(row_addr)
                 with m.Else():
                     m.d.sync += [row_addr.eq(self.z_addr + 1), rows.eq(rows - 1), self.active.eq(rows != 1)]
-                    m.d.sync += y_lane.eq(Mux(y_lane == self.lanes - 1, 0, y_lane + 1))
+                    m.d.sync += y_turn.eq(y_turn.rotate_left(1))
         with m.If(self.y_en):
             m.d.sync += self.y_addr.eq(self.y_addr + 1)
-        with m.If(self.start & ~self.active):
+        load = Signal()  # a cycle after ``start``, for much hangs on it
+        m.d.sync += load.eq(self.start & ~self.active & ~load)
+        with m.If(load):
             m.d.sync += [
                 self.active.eq(1), fresh.eq(1), within.eq(0), second.eq(0), lane.eq(0), lane_end.eq(0), row_end.eq(0),
-                col.eq(0), y_lane.eq(0), words.eq(self.z_stride), rows.eq(self.rows), row_addr.eq(self.z_base),
+                col.eq(0), y_turn.eq(1), words.eq(self.z_stride), rows.eq(self.rows), row_addr.eq(self.z_base),
                 self.z_addr.eq(self.z_base), self.y_addr.eq(self.y_base),
             ]
 
-    def _maximum(self, m: Module, arrived: data.View, y_lane: Signal) -> None:
+    def _maximum(self, m: Module, arrived: data.View, y_turn: Signal) -> None:
         """Select the lane, keep the maximum in pass 1, subtract in pass 2."""
         z, col, inside = Signal(signed(8), reset_less=True), Signal.like(arrived.col), Signal()
         first, last, one, two = Signal(), Signal(), Signal(), Signal()
@@ -128,7 +133,7 @@ class LogitScan(wiring.Component):
             counted.eq(label < self.cols),
         ]
         with m.If(arrived.en & arrived.first & ~arrived.second):
-            m.d.sync += label.eq(y_data[y_lane])
+            m.d.sync += label.eq(reduce(or_, (Mux(y_turn[n], y_data[n].as_unsigned(), 0) for n in range(self.lanes))))
 
         best, best_hit, hit = Signal(signed(8), reset_less=True), Signal(), Signal()
         m.d.comb += hit.eq(col == label[:len(col)])  # a label of more bits does not count

@@ -17,8 +17,8 @@ OPERAND = 21  # more for each operand it checks
 SCALAR = 17  # more for each scalar it brings to another exponent
 LOOPS = 15  # loops of each further part or pass of a product; those of the first are worked out meanwhile
 PASS = (4, 47)  # fill and tail of a pass: 4 T + 47
-LOSS_ROW = 18  # a row of P = T stride logits: max(2 P, P + 18) cycles
-LOSS_END = 49  # after the last: P + 49
+LOSS_ROW = 19  # a row of P = T stride logits: max(2 P, P + 19) cycles
+LOSS_END = 52  # after the last: P + 52
 HALT = 8
 STREAM_PASS = (2, 44)  # fill and tail of a pass of the vector unit: 2 T + 44
 SUM_END = 8  # more for the total of a SUM: T + 8

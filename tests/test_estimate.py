@@ -40,7 +40,7 @@ def test_tiles_and_passes() -> None:
     assert (weights.tiles, weights.tile, weights.macs) == (16 * 2, 32, 128 * 10 * 32)
     bias = cost(result, "bias", "fc2")
     assert (bias.tiles, bias.tile) == (2, 32)
-    assert cost(result, "loss", "").cycles == SETUP + 3 * OPERAND + 32 * (16 + 18) + 16 + LOSS_END
+    assert cost(result, "loss", "").cycles == SETUP + 3 * OPERAND + 32 * (16 + 19) + 16 + LOSS_END
     assert cost(result, "halt", "").cycles == HALT
 
 

@@ -122,7 +122,7 @@ def run(jobs: list[Job], *, lanes: int, classes: int, seed: int) -> list[Result]
 
 def bound(rows: int, padded: int) -> int:
     """Cycles the unit promises for ``rows`` rows of ``padded`` lanes."""
-    return rows * max(2 * padded, padded + 18) + padded + 47
+    return rows * max(2 * padded, padded + 19) + padded + 50
 
 
 def check(jobs: list[Job], *, lanes: int, classes: int, seed: int = SEED) -> None:
@@ -191,7 +191,7 @@ def test_cycles():
         padded = -(-cols // lanes) * lanes
         one, many = (run([random_job(rng, rows, cols, -4)], lanes=lanes, classes=128, seed=SEED)[0].cycles
                      for rows in (1, 9))
-        assert (many - one) / 8 == max(2 * padded, padded + 18)
+        assert (many - one) / 8 == max(2 * padded, padded + 19)
         assert one <= 3 * padded + 47
 
 
