@@ -21,7 +21,7 @@ class DrainController(wiring.Component):
     Parameters
     ----------
     size : T
-    delay : cycles from ``boundary`` to the token of row T-1, at least 2
+    delay : cycles from ``boundary`` to the token of row T-1, at least 3
 
     Members
     -------
@@ -56,7 +56,7 @@ class DrainController(wiring.Component):
         m = Module()
         size = self.size
         count = unsigned(size.bit_length())
-        pipe, lasts = Signal(self.delay - 1), Signal(self.delay - 1)
+        pipe, lasts = Signal(self.delay - 2), Signal(self.delay - 2)
         begin, active, final, leave = Signal(), Signal(), Signal(), Signal()
         row = Signal(range(size))
         m.d.sync += [pipe.eq((pipe << 1) | self.boundary), lasts.eq((lasts << 1) | self.last)]
@@ -73,23 +73,24 @@ class DrainController(wiring.Component):
         shape = data.StructLayout({"rows": count, "cols": count, "tile": 16})
         m.submodules.tiles = tiles = Memory(shape=shape, depth=TILES, init=[])
         put, take = offsets.write_port(), offsets.read_port(domain="comb")
+        place_out = Signal.like(take.addr)  # of its own: the memory is wide, and the rows are counted elsewhere
         put_tile, take_tile = tiles.write_port(), tiles.read_port(domain="comb")
         m.d.comb += [
             put.en.eq(self.row.valid), put.addr.eq(self.row.index + place * lines), put.data.eq(self.row.offset),
             put_tile.en.eq(self.row.valid), put_tile.addr.eq(place),
             put_tile.data.rows.eq(self.row.rows), put_tile.data.cols.eq(self.row.cols),
             put_tile.data.tile.eq(self.row.tile),
-            take.addr.eq(row + leaving * lines), take_tile.addr.eq(leaving),
+            take.addr.eq(place_out), take_tile.addr.eq(leaving),
         ]
 
         tile = take_tile.data
-        m.d.comb += [
-            leave.eq(active & (row == 0)),
-            self.token.eq(active & (tile.rows > row)),
-            self.offset.eq(take.data), self.tile.eq(tile.tile), self.lanes.eq(tile.cols),
+        m.d.comb += [leave.eq(active & (row == 0)), self.offset.eq(take.data)]
+        m.d.sync += [  # a cycle late, and so is the offset
+            place_out.eq(row + leaving * lines),
+            self.token.eq(active & (tile.rows > row)), self.tile.eq(tile.tile), self.lanes.eq(tile.cols),
             self.done.eq(leave & final),
+            *(self.shift[line].eq(active & (row > size - 1 - line)) for line in range(size)),
         ]
-        m.d.comb += [self.shift[line].eq(active & (row > size - 1 - line)) for line in range(size)]
         with m.If(active):
             m.d.sync += row.eq(row - 1)
         with m.If(leave):
@@ -97,7 +98,8 @@ class DrainController(wiring.Component):
         with m.If(begin):
             m.d.sync += [active.eq(1), row.eq(size - 1), final.eq(lasts[-1])]
         with m.If(self.abort):
-            m.d.sync += [pipe.eq(0), lasts.eq(0), active.eq(0), filling.eq(0), leaving.eq(0)]
+            m.d.sync += [pipe.eq(0), lasts.eq(0), active.eq(0), filling.eq(0), leaving.eq(0),
+                         self.token.eq(0), self.done.eq(0), self.shift.eq(0)]
         if platform is None:  # simulation and formal
             m.d.sync += [
                 Assert(~begin | ~active | leave, "drain: a tile is complete before the one before has left"),

@@ -83,7 +83,7 @@ def test_tokens(size, delay):
     """One tile, tiles back to back at T cycles, and longer ones between them; short tiles among them."""
     print("seed", SEED)
     rng = random.Random(SEED)
-    dut = DrainController(size=size, delay=2 if delay == "short" else core_delay(size))
+    dut = DrainController(size=size, delay=3 if delay == "short" else core_delay(size))
 
     async def bench(ctx):
         for count, lengths in ((1, [size]), (1, [3 * size]), (20, [size]), (12, [size, size + 1]),
@@ -139,7 +139,7 @@ def test_abort_forgets_everything(size):
 @pytest.mark.parametrize(("cycles", "named", "message"), [((0, 3), True, "before the one before has left"),
                                                           ((0,), False, "that was not named")])
 def test_what_must_not_happen_breaks_an_assertion(cycles, named, message):
-    dut = DrainController(size=4, delay=2)
+    dut = DrainController(size=4, delay=3)
 
     async def bench(ctx):
         for new in (True, True) if named else ():
