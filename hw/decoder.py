@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.multiplier import Multipliers
 from hw.operand import Operand
+from hw.scale import register
 from hw.table import Descriptor
 from shiftgrad.config import Config
 from shiftgrad.isa import (
@@ -255,7 +256,8 @@ class Decoder(wiring.Component):
         """How a small image compares with a large one, two cycles later."""
         dst, a, b = (self.operands[i].entry for i in range(3))
         add, addb = self.operation[Opcode.ADD], self.operation[Opcode.ADDB]
-        back = addb | self.operation[Opcode.AVGB] | self.operation[Opcode.MAXB]
+        back = register(m, addb | self.operation[Opcode.AVGB] | self.operation[Opcode.MAXB], "back")
+        add, addb = register(m, add, "add_late"), register(m, addb, "addb_late")
         small, large = (Descriptor(Signal(Descriptor, name=n)) for n in ("small", "large"))
         m.d.sync += [
             small.eq(Mux(addb, b, Mux(back, a, dst))), large.eq(Mux(add, b, Mux(back, dst, a))),

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.multiplier import Multipliers
 from hw.operand import Operand
-from hw.scale import times
+from hw.scale import register, times
 from shiftgrad.config import WORD_BITS
 
 __all__ = ["Geometry", "Loops", "Steps"]
@@ -108,11 +108,11 @@ class Geometry(wiring.Component):
     Members
     -------
     start : In(1)               all other inputs are there and stay
-    is_bwd, is_grad, ones : In  operation; forward when none
+    is_bwd, is_grad, ones : In  operation, there a cycle before ``start``; forward when none
     dst, a, b : In(Operand)
     odd_y, odd_x : In(1)        BWD: the parity of this pass
     loops : Out(Loops)          from LATENCY cycles after ``start``
-    done : Out(1)               so it is; low from the cycle after ``start`` until then
+    done : Out(1)               so it is; low from ``start`` until then
     """
 
     LATENCY = 16
@@ -136,31 +136,32 @@ class Geometry(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         loops, a, b = self.loops, self.a, self.b
+        self._bwd, self._grad = register(m, self.is_bwd, "bwd"), register(m, self.is_grad, "grad")  # much hangs on them
         weights, lattice = Operand(Signal(Operand, name="weights")), Operand(Signal(Operand, name="grid"))
         m.d.comb += [
-            weights.eq(Mux(self.is_grad, self.dst, self.b)),
-            lattice.eq(Mux(self.is_grad, self.b, self.dst)),
+            weights.eq(Mux(self._grad, self.dst, self.b)),
+            lattice.eq(Mux(self._grad, self.b, self.dst)),
         ]
         kernel = weights.entry
         y = self._axis(m, "y", kernel.height, kernel.pad_y, kernel.step_y, lattice.entry.height, self.odd_y)
         x = self._axis(m, "x", kernel.width, kernel.pad_x, kernel.step_x, lattice.entry.width, self.odd_x)
-        step_y, step_x = kernel.step_y & ~self.is_bwd, kernel.step_x & ~self.is_bwd
-        gaps_y, gaps_x = kernel.step_y & self.is_bwd, kernel.step_x & self.is_bwd
+        step_y, step_x = kernel.step_y & ~self._bwd, kernel.step_x & ~self._bwd
+        gaps_y, gaps_x = kernel.step_y & self._bwd, kernel.step_x & self._bwd
         line, pixel = Signal(WORD_BITS, name="odd_line"), Signal(WORD_BITS, name="odd_pixel")  # BWD: left out at first
         m.d.sync += [
-            loops.cols.eq(Mux(self.is_bwd, kernel.planes, b.entry.cols)),
-            loops.depth.eq(Mux(self.is_grad, b.rows, a.entry.cols)),
-            loops.grad.eq(self.is_grad), loops.b_rotated.eq(self.is_bwd), loops.empty.eq(y.none | x.none),
+            loops.cols.eq(Mux(self._bwd, kernel.planes, b.entry.cols)),
+            loops.depth.eq(Mux(self._grad, b.rows, a.entry.cols)),
+            loops.grad.eq(self._grad), loops.b_rotated.eq(self._bwd), loops.empty.eq(y.none | x.none),
             loops.last_y.eq(y.last), loops.last_x.eq(x.last),
             loops.taps_y.eq(Mux(self.ones, 0, y.taps)), loops.taps_x.eq(Mux(self.ones, 0, x.taps)),
             loops.y.eq(y.first), loops.x.eq(x.first), loops.step_y.eq(step_y), loops.step_x.eq(step_x),
             loops.high.eq(a.entry.height), loops.wide.eq(a.entry.width),
             loops.a.pixel.eq(a.entry.stride << step_x), loops.a.line.eq(a.line << step_y), loops.a.image.eq(a.image),
             loops.tap_y.eq(a.line), loops.tap_x.eq(a.entry.stride),
-            loops.b_row.eq(b.entry.stride), loops.b_tile.eq(Mux(self.is_bwd, times(b.entry.stride, self.size), 1)),
-            loops.lattice.eq(self.is_bwd & (kernel.step_y | kernel.step_x)),
-            line.eq(Mux(self.is_bwd & self.odd_y, self.dst.line, 0)),
-            pixel.eq(Mux(self.is_bwd & self.odd_x, self.dst.entry.stride, 0)),
+            loops.b_row.eq(b.entry.stride), loops.b_tile.eq(Mux(self._bwd, times(b.entry.stride, self.size), 1)),
+            loops.lattice.eq(self._bwd & (kernel.step_y | kernel.step_x)),
+            line.eq(Mux(self._bwd & self.odd_y, self.dst.line, 0)),
+            pixel.eq(Mux(self._bwd & self.odd_x, self.dst.entry.stride, 0)),
             loops.dst.start.eq(line + pixel),
             loops.dst.pixel.eq(self.dst.entry.stride << gaps_x), loops.dst.line.eq(self.dst.line << gaps_y),
             loops.dst.image.eq(self.dst.image),
@@ -182,7 +183,7 @@ class Geometry(wiring.Component):
             axis.away.eq(Mux(axis.first < 0, -axis.first, axis.first)), axis.points.eq(axis.last + 1),
         ]
         taps = room[:3] >> step
-        with m.If(self.is_bwd):
+        with m.If(self._bwd):
             m.d.sync += [
                 axis.none.eq(room < 0), axis.taps.eq(Mux(room < 0, 0, taps)),
                 axis.kernel.eq(Mux(step, Cat(skip, taps[:2]), taps)),
@@ -200,8 +201,9 @@ class Geometry(wiring.Component):
         """The sums and products, one multiplication a cycle; each is there four cycles later."""
         loops, a, b, cycles = self.loops, self.a, self.b, self.LATENCY - 1
         m.submodules.multiplier = multiplier = Multipliers(count=1, a_bits=18, b_bits=17)
-        cycle = Signal(cycles)  # bit n: n + 1 cycles after ``start``
-        m.d.sync += [cycle.eq(Cat(self.start, cycle)), self.done.eq((self.done | cycle[-1]) & ~self.start)]
+        cycle, done = Signal(cycles), Signal()  # bit n: n + 1 cycles after ``start``
+        m.d.sync += [cycle.eq(Cat(self.start, cycle)), done.eq((done | cycle[-1]) & ~self.start)]
+        m.d.comb += self.done.eq(done & ~self.start)
         left, right, product = Signal(WORD_BITS), Signal(16), Signal(WORD_BITS)
         tap, taps, a_base, b_base = (  # tap, taps: words of a tap, and of a line of taps
             Signal(WORD_BITS, name=name) for name in ("tap", "taps", "a_base", "b_base"))
@@ -213,10 +215,12 @@ class Geometry(wiring.Component):
         def multiply(n: int, u: Value, v: Value) -> None:
             terms.append((Mux(cycle[n - 1], u, 0), Mux(cycle[n - 1], v, 0)))
 
-        def take(n: int, register: Value, value: Value) -> None:
+        def take(n: int, target: Value, value: Value) -> None:
             with m.If(cycle[n - 1]):
-                m.d.sync += register.eq(value)
+                m.d.sync += target.eq(value)
 
+        # the operands are far away, too
+        a_line, a_stride = register(m, a.line, "of_line"), register(m, a.entry.stride, "of_pixel")
         channels, stride, planes, width = (
             Signal(bits, name=f"of_{name}") for name, bits in (
                 ("channels", 16), ("stride", 16), ("planes", 16), ("width", 9)))
@@ -227,8 +231,8 @@ class Geometry(wiring.Component):
         multiply(1, channels, stride)
         multiply(5, product, width)
         multiply(6, y.points, x.points)
-        multiply(7, a.line, y.away)
-        multiply(8, a.entry.stride, x.away)
+        multiply(7, a_line, y.away)
+        multiply(8, a_stride, x.away)
         multiply(9, product, y.kernel)
         multiply(10, product, planes)
         multiply(11, tap, x.kernel)
@@ -237,9 +241,9 @@ class Geometry(wiring.Component):
         take(9, taps, product)
         take(11, a_base, _moved(a.entry.base, product, y.first < 0))
         take(12, loops.a.start, _moved(a_base, product, x.first < 0))
-        take(13, b_base, b.entry.base + Mux(self.is_bwd, product, 0))
-        take(14, loops.rows, Mux(self.ones, 1, Mux(self.is_grad, a.entry.cols, product)))
-        take(15, loops.b_start, b_base + Mux(self.is_bwd, product, 0))
+        take(13, b_base, b.entry.base + Mux(self._bwd, product, 0))
+        take(14, loops.rows, Mux(self.ones, 1, Mux(self._grad, a.entry.cols, product)))
+        take(15, loops.b_start, b_base + Mux(self._bwd, product, 0))
         m.d.sync += [loops.b_tap_x.eq(tap << kernel.step_x), loops.b_tap_y.eq(taps << kernel.step_y)]
 
 
