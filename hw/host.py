@@ -82,6 +82,7 @@ class HostInterface(wiring.Component):
         config, bus = self.config, self.bus
         addr, w_data, strobe, write = Signal(24), Signal(32), Signal(4), Signal()
         legal, window, at_any_time = Signal(), Signal(), Signal()
+        self.runs = register(m, self.busy | self.start, "runs")  # near the host; no later than ``busy`` when it begins
         register_data = Signal(32)
         select = Signal(4)
         wait, waited = Signal(range(64)), Signal()  # ``waited``: no cycles are left
@@ -105,15 +106,19 @@ class HostInterface(wiring.Component):
             self.t_data.eq(w_data),
         ]
         # what leaves for far away does so a cycle late; the bus holds address and data as long
-        window_word, window_read, put = Signal(WORD_BITS), Signal(len(MEMORIES)), Signal()
-        m.d.sync += [self.m_addr.eq(window_word), self.m_read.eq(window_read), put.eq(go & write), p_write.en.eq(0)]
+        window_word, window_read = Signal(WORD_BITS), Signal(len(MEMORIES))
+        m.d.sync += [self.m_addr.eq(window_word), self.m_read.eq(window_read), p_write.en.eq(0)]
         whole = strobe == 0xF  # program, table and registers take whole words only
 
         lanes_whole = ~write | ((strobe[0] == strobe[1]) & (strobe[2] == strobe[3]))
 
+        # outside of the switch: a register that only changes in one region has the region in its path
+        here, begins = region == Region.REGISTERS, Signal()
+        register_legal = self._registers(m, addr, w_data, whole, register(m, go & write & here, "put_register"), write,
+                                         begins, register_data)
         with m.Switch(region):
             with m.Case(Region.REGISTERS):
-                self._registers(m, addr, w_data, whole, put, write, legal, register_data)
+                m.d.comb += legal.eq(register_legal)
             with m.Case(Region.PROGRAM):
                 m.d.comb += [
                     window.eq(1),
@@ -145,8 +150,9 @@ class HostInterface(wiring.Component):
         m.d.sync += lanes.eq((region >= Region.ACT) | ((region == Region.REGISTERS) & (addr[:20] >= LFSR_BASE)))
         self._read_mux(m, region, addr, lanes, self._lane_word(m, region, addr, select), p_data, register_data,
                        read_data)
-        allowed = Signal()
-        m.d.sync += allowed.eq(legal & (addr[:2] == 0) & ~(window & self.busy & ~at_any_time))
+        allowed, to_memory, refused = Signal(), Signal(), Signal()
+        m.d.sync += allowed.eq(legal & (addr[:2] == 0) & ~(window & self.runs & ~at_any_time))
+        m.d.sync += [to_memory.eq(write & (region >= Region.ACT)), refused.eq(here & begins & self.runs)]
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(bus.valid & ~bus.ready):
@@ -155,9 +161,9 @@ class HostInterface(wiring.Component):
                 m.next = "ACCESS"
             with m.State("ACCESS"):
                 m.next = "IDLE"
-                with m.If(~allowed):
+                with m.If(~allowed | refused):
                     m.d.sync += [bus.ready.eq(1), bus.error.eq(1)]
-                with m.Elif(write & (region >= Region.ACT)):
+                with m.Elif(to_memory):
                     m.d.sync += [self.m_write[i].eq(region == Region[memory.upper()])
                                  for i, memory in enumerate(MEMORIES)]
                     m.next = "OFFER"
@@ -194,8 +200,12 @@ class HostInterface(wiring.Component):
                 m.d.comb += [self.m_word[lane].eq(word), self.seed_load[lane].eq(loads[lane])]
 
     def _registers(self, m: Module, addr: Signal, data_in: Signal, whole: Signal, put: Signal, write: Signal,
-                   legal: Signal, read: Signal) -> None:
-        """``put``: a legal write happened a cycle ago."""
+                   begins: Signal, read: Signal) -> Signal:
+        """``put``: a legal write happened a cycle ago. Returns whether the access is legal.
+
+        But for one that starts the machine, which ``begins`` says: while it runs that is none.
+        """
+        legal = Signal(name="register_legal")
         size = self.config.size
         config_word = size | ((self.config.tensors - 1).bit_length() << 8) | LOADS_WHILE_BUSY
         values = {
@@ -208,28 +218,29 @@ class HostInterface(wiring.Component):
         self._register(m, addr, values, read)
         m.d.sync += [self.start.eq(0), self.abort.eq(0), self.clear.eq(0)]
         page = addr[9:20] == 0
+        for lane in range(size):  # the address has been there for two cycles
+            here = register(m, addr[:9] == LFSR_BASE + 4 * lane, f"generator{lane}")
+            m.d.comb += self.load[lane].eq(put & here)
         with m.Switch(addr[:9]):
-            for register in REGISTERS:
-                lane = (register.address - LFSR_BASE) // 4
+            for entry in REGISTERS:
+                lane = (entry.address - LFSR_BASE) // 4
                 if lane >= size:
                     continue
-                with m.Case(register.address):
-                    m.d.comb += legal.eq(page & Mux(write, whole & ("w" in register.access), "r" in register.access))
+                with m.Case(entry.address):
+                    m.d.comb += legal.eq(page & Mux(write, whole & ("w" in entry.access), "r" in entry.access))
                     if lane >= 0:
-                        m.d.comb += legal.eq(page & ~self.busy & (whole | ~write))
+                        m.d.comb += legal.eq(page & ~self.runs & (whole | ~write))
                     with m.If(put):
-                        if register.name == "CTRL":
+                        if entry.name == "CTRL":
                             m.d.sync += [self.abort.eq(data_in[1]), self.clear.eq(data_in[2])]
                             m.d.sync += self.start.eq(data_in[0] & ~data_in[1])
-                        elif register.name == "START_PC":
+                        elif entry.name == "START_PC":
                             m.d.sync += self.start_pc.eq(data_in)
-                        elif register.name == "LR_SHIFT":
+                        elif entry.name == "LR_SHIFT":
                             m.d.sync += self.lr_shift.eq(data_in)
-                        elif lane >= 0:
-                            m.d.comb += self.load[lane].eq(1)
-                    if register.name == "CTRL":
-                        with m.If(data_in[0] & ~data_in[1] & self.busy):
-                            m.d.comb += legal.eq(0)
+                    if entry.name == "CTRL":
+                        m.d.comb += begins.eq(data_in[0] & ~data_in[1])
+        return legal
 
     def _register(self, m: Module, addr: Signal, values: dict[str, object], read: Signal) -> None:
         """The register's value, 10 cycles after its address: one of four neighbours, of four such groups, and so on."""

@@ -80,6 +80,8 @@ class LinkTarget(Component):
         m.d.sync += [reply.eq(result.data), parser.take.eq(take)]
         part, words, shift, left = Signal(3), Signal(range(MAX_WORDS + 1)), Signal(32), Signal(3)
         crc = Signal(16)
+        sent = Signal()  # the byte was taken in the cycle before; the next is not for many cycles
+        m.d.sync += sent.eq(tx.i.valid & tx.i.ready)
         m.d.sync += [before_last.eq(parser.count - 1), last.eq(done == before_last), more.eq(words != done)]
         m.d.comb += [result.addr.eq(words), result.en.eq(1), tx.i.payload.eq(shift)]
         with m.FSM():
@@ -95,13 +97,14 @@ class LinkTarget(Component):
                     m.next = "FETCH"
             with m.State("FETCH"):
                 m.next = "ACCESS"
+                m.d.sync += self.bus.valid.eq(command != Command.HELLO)  # in ACCESS; the host is far away
                 with m.If(command == Command.HELLO):
                     m.d.comb += [result_now.eq(1), result_value.eq(Cat(parser.address, VERSION)), take.eq(1)]
                     m.d.sync += done.eq(1)
                     m.next = "PART"
             with m.State("ACCESS"):
-                m.d.comb += self.bus.valid.eq(1)
                 with m.If(self.bus.ready):
+                    m.d.sync += self.bus.valid.eq(0)
                     m.d.comb += result_now.eq(~self.bus.error)
                     m.next = "FETCH"
                     with m.If(self.bus.error):
@@ -126,7 +129,7 @@ class LinkTarget(Component):
                     m.next = "IDLE"
             with m.State("SEND"):
                 m.d.comb += tx.i.valid.eq(1)
-                with m.If(tx.i.ready):
+                with m.If(sent):
                     m.d.sync += [shift.eq(shift[8:]), left.eq(left - 1), crc.eq(crc_next(crc, shift[:8]))]
                     with m.If(left == 1):
                         m.next = "PART"

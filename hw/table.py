@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from hw.scale import register
 from shiftgrad.isa import DESCRIPTOR, HISTORY, Field
 
 __all__ = ["Descriptor", "Scale", "TensorTable"]
@@ -49,6 +50,8 @@ class TensorTable(wiring.Component):
     h_write, h_w_data : In   write host word ``h_word`` of entry ``id``
     h_r_data : Out
     write, scale : In    store exponent, count and history of entry ``id``
+
+    ``id``, ``h_word`` and ``h_w_data`` must stay for the cycle after ``h_write``: the host is far away.
     """
 
     def __init__(self, *, depth: int) -> None:
@@ -81,7 +84,7 @@ class TensorTable(wiring.Component):
             m.d.comb += [
                 rd.addr.eq(self.id),
                 wr.addr.eq(self.id),
-                wr.en.eq(self.h_write & (self.h_word == index)),
+                wr.en.eq(register(m, self.h_write & (self.h_word == index), f"host_write{index}")),
                 wr.data.eq(_spread(fields, from_host)),
                 *(self._view(self.entry, field).eq(_stored(field, late)) for field in fields),
             ]
