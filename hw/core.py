@@ -13,7 +13,7 @@ from hw.host import HostInterface
 from hw.issuer import Issuer
 from hw.loss import LossUnit
 from hw.memory import READ_LATENCY, SkewedMemory
-from hw.post import PostProcessor
+from hw.post import Gate, PostProcessor
 from hw.range import RangeUnit
 from hw.scale import register
 from hw.sequencer import Sequencer
@@ -67,10 +67,10 @@ class Core(wiring.Component):
         connect(m, flipped(self.bus), self.host.bus)
         # static during an instruction, and there long before it is needed: every unit takes it from a register of its
         # own, each behind another one, for of equal ones synthesis keeps one
-        copies = [self.sequencer.operation]  # the sequencer itself has the first behind it
+        copies = [self.sequencer.operation]
         for stage in range(5):
             copies.append(register(m, copies[-1], f"operation{stage}"))
-        self.of_product, operation, self.of_vector, self.of_roots = copies[2:]
+        self.of_product, operation, self.of_roots, self.of_vector = copies[2:]
         self.of_post = operation
         self.gradient, self.ones, self.backward, self.forward = (
             Signal(name=name) for name in ("gradient", "ones", "backward", "forward"))
@@ -93,7 +93,7 @@ class Core(wiring.Component):
         """The host's abort, later for units farther away; they stop one after the other."""
         self.abort_product = register(m, self.host.abort, "abort_product")
         self.abort_vector = register(m, self.abort_product, "abort_vector")
-        self.abort_loss = register(m, self.abort_vector, "abort_loss")
+        self.abort_loss = register(m, register(m, self.abort_vector, "abort_on_its_way"), "abort_loss")
 
     def _control(self, m: Module) -> None:
         """Host, sequencer, table, counters."""
@@ -181,6 +181,7 @@ class Core(wiring.Component):
         m.d.sync += [
             on_vector.eq(operation.vector), total.eq(wide),
             masked.eq(self.backward & operation.mask & ~operation.maxb),
+            post.q_base.eq(Mux(self.gradient, c.base, dst.base)),
             plus.eq(self.gradient | (operation.fwd & operation.bias) | (added & operation.pair)),
         ]
         m.d.comb += [
@@ -193,7 +194,7 @@ class Core(wiring.Component):
             post.tile.eq(self.leaving["tile"]),
             post.aux_base.eq(c.base), post.aux_by_tile.eq(operation.fwd),
             post.scalar_bias.eq(sequencer.scalar_bias), post.scalar.eq(sequencer.scalar),
-            post.dst_base.eq(dst.base), post.q_base.eq(Mux(self.gradient, c.base, dst.base)),
+            post.dst_base.eq(dst.base),
             self.range.clear.eq(sequencer.clear),
             post.seed_load.eq(self.host.seed_load),
             *(post.seed_data[n].eq(self.host.m_word[n].data) for n in range(self.config.size)),
@@ -215,7 +216,7 @@ class Core(wiring.Component):
             m.d.comb += [
                 post.acc[n].eq(Mux(chosen[0], vector.acc[n], self.array.acc[n])),
                 post.aux[n].eq(Mux(chosen[1], mom, Mux(chosen[0], vector.op2[n], vec))),
-                post.gate[n].eq(act > 0),
+                post.gate[n].eq(Gate.of(act)),
                 post.old[n].eq(Mux(chosen[2], vec, wgt)),
                 self.feed_a.banks[n].eq(Mux(chosen[3], err, act)), self.feed_b.banks[n].eq(Mux(chosen[4], err, wgt)),
                 vector.x[n].eq(Mux(chosen[5], act, err)), vector.y[n].eq(Mux(chosen[6], act, err)),
@@ -251,7 +252,7 @@ class Core(wiring.Component):
         feed_b = (self.issuer.read, self.issuer.b_addr)
         aux, old = (post.aux_en, post.aux_addr), (post.old_en, post.old_addr)
         x, y = (vector.x_en, vector.x_addr), (vector.y_en, vector.y_addr)
-        both = (vector.x_en | vector.y_en, Mux(vector.x_en, vector.x_addr, vector.y_addr))
+        both = (vector.any_en, Mux(vector.x_en, vector.x_addr, vector.y_addr))
         error, logits, labels = (  # a cycle late, for the loss unit is far away
             [register(m, getattr(loss, f"{name}_{what}"), f"{name}_{what}") for what in ("en", "addr")]
             for name in "ezy")

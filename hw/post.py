@@ -1,6 +1,6 @@
 """The post-processor: one lane a column, and the addresses that go with its rows."""
 
-from amaranth.hdl import Assert, Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Assert, Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -9,7 +9,25 @@ from hw.memory import READ_LATENCY, WRITE_DELAY
 from hw.scale import register
 from shiftgrad.config import WORD_BITS
 
-__all__ = ["PostProcessor"]
+__all__ = ["Gate", "PostProcessor"]
+
+
+class Gate(data.Struct):
+    """What tells whether an int8 is positive, a lookup table for each: any of its low bits, its high bits, its sign."""
+
+    low: 1
+    high: 1
+    negative: 1
+
+    @staticmethod
+    def of(value: Value) -> Value:
+        """The gate of an int8."""
+        return Cat(value[:4].any(), value[4:7].any(), value[7])
+
+    @property
+    def positive(self) -> Value:
+        """Whether it is."""
+        return ~self.negative & (self.low | self.high)
 
 
 class PostProcessor(wiring.Component):
@@ -31,7 +49,7 @@ class PostProcessor(wiring.Component):
     q_en, q_addr, w_en, w_addr : Out   write roots of ``q`` and ``w_new``; silent in a range pass
     q_soon, w_soon : Out(1)            without it, ``q_en`` or ``w_en`` is 0 in the next cycle
     acc, aux, old : In                 lane data, as the array (or vector unit) and the skewed memories give them
-    gate : In(T)                       with ``aux``, a bit a lane: with control's ``mask``, results are 0 without it
+    gate : In(ArrayLayout(Gate))       with ``aux``: with control's ``mask``, results are 0 where it is not positive
     q, w_new : Out                     lane data for the write roots
     largest : Out(32)                  every row's abs(v), or a larger one; lane 0's come last, LARGEST_DELAY cycles
                                        after its token and Lane.LARGEST_DELAY for each further lane
@@ -75,7 +93,7 @@ class PostProcessor(wiring.Component):
             "w_addr": Out(WORD_BITS),
             "acc": In(lanes(signed(32))),
             "aux": In(lanes(signed(16))),
-            "gate": In(size),
+            "gate": In(data.ArrayLayout(Gate, size)),
             "old": In(lanes(signed(16))),
             "q": Out(lanes(signed(8))),
             "w_new": Out(lanes(signed(16))),
@@ -123,7 +141,7 @@ class PostProcessor(wiring.Component):
                 lane.keep.eq(count[self.ACC_DELAY + 1 + n] > n),
                 lane.acc.eq(register(m, self.acc[n], f"acc{n}")),
                 lane.op2.eq(Mux(scalar[0], scalar[1:].as_signed(), register(m, self.aux[n], f"aux{n}"))),
-                lane.gate.eq(register(m, self.gate[n], f"gate{n}")),
+                lane.gate.eq(Gate(register(m, self.gate[n].as_value(), f"gate{n}")).positive),
                 lane.w.eq(register(m, self.old[n], f"old{n}")),
                 lane.largest_in.eq(largest), lane.clips_in.eq(clips),
                 lane.seed_load.eq(self.seed_load[n]),
