@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from amaranth.hdl import Assert, Cat, Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,6 +13,7 @@ from hw.exponents import ExponentUnit, clamp
 from hw.geometry import Geometry, Loops
 from hw.lane import Lane
 from hw.memory import READ_LATENCY
+from hw.onehot import OneHot
 from hw.operand import Operand, OperandCheck
 from hw.post import PostProcessor
 from hw.range import RangeUnit
@@ -24,6 +25,10 @@ from shiftgrad.isa import OPERAND_NAMES, VECTORS, Flag, Opcode, Status
 
 __all__ = ["Activity", "Operation", "Sequencer"]
 
+STATES = (
+    "IDLE", "FETCH", "WORD", "LATCH", "DECODE", "OPERAND", "CHECK", "AGREE", "EXPONENTS", "SCALAR", "SCALAR_READ",
+    "SCALAR_SHIFT", "GEOMETRY", "PASS", "FLUSH", "RANGE", "STORE", "LOSS", "LOSS_STORE", "WRITE", "RETIRE", "FAILED",
+    "ABORT")
 LOSS_EXPONENT = -7
 ONE, ONE_EXPONENT = 1 << 14, -14  # the scalar 1.0
 
@@ -144,7 +149,7 @@ class Sequencer(wiring.Component):
         config = self.config
         self.word = Signal(Instruction)
         self.index = Signal(range(len(OPERAND_NAMES)))
-        self.wait, self.over = Signal(range(128)), Signal()  # ``over``: no cycles are left
+        self.lasts, self.over = Signal(range(128)), Signal()  # cycles a state waits, less 1; it has waited
         self.measured = Signal()
         m.submodules.decoder = self.decoder = Decoder(config=config)
         m.submodules.check = self.check = OperandCheck(config=config)
@@ -189,7 +194,9 @@ class Sequencer(wiring.Component):
 
     def _exponents(self, m: Module) -> None:
         """Which exponents count for which operation."""
-        self.late = register(m, self.operation, "operation_late")  # for what is not near
+        # for what is not near; another start keeps it apart from registers that others have behind the operation
+        self.late = Operation()(Signal(Operation(), name="operation_late", init=dict.fromkeys(Operation().members, 1)))
+        m.d.sync += self.late.eq(self.operation)
         operation, exponents, decoder = self.late, self.exponents, self.decoder
         dst, a, b, c, d = (self.operands[i].entry.scale.exponent for i in range(5))
         pixels, average = Signal(17), Signal(5)
@@ -247,17 +254,22 @@ class Sequencer(wiring.Component):
         m.d.sync += self.last_part.eq((self.odd_y == more_y) & (self.odd_x == more_x))
 
     def _scalars(self, m: Module) -> None:
-        """What the scalars set, a cycle after the state that says so."""
+        """What the scalars set, two cycles after the state that says so."""
         operation, scalars = self.operation, self.scalars
         y, small = register(m, scalars.y, "scalar_y"), register(m, scalars.small, "scalar_small")
         self.forget, self.take_c, self.take_d = (Signal(name=name) for name in ("forget", "take_c", "take_d"))
-        with m.If(self.forget):
+        arrived: Value = self.s_en
+        for stage in range(READ_LATENCY):
+            arrived = register(m, arrived, f"arrived{stage}")
+        with m.If(arrived):  # in the cycle in which ``scalars.start`` is set
+            m.d.sync += scalars.value.eq(self.s_data)
+        with m.If(register(m, self.forget, "forget_late")):
             m.d.sync += [self.offset.eq(0), self.factor.eq(Mux(operation.add | operation.addb, ONE, 1)),
                          self.term.eq(0), self.scalar_bias.eq(0)]
-        with m.If(self.take_c):
+        with m.If(register(m, self.take_c, "take_c_late")):
             m.d.sync += [self.term.eq(Mux(operation.add, y, 0)),
                          self.scalar.eq(scalars.value), self.scalar_bias.eq(operation.fwd)]
-        with m.If(self.take_d):
+        with m.If(register(m, self.take_d, "take_d_late")):
             m.d.sync += self.offset.eq(small)
             with m.If(operation.vector):
                 m.d.sync += self.factor.eq(scalars.value)
@@ -265,7 +277,7 @@ class Sequencer(wiring.Component):
     # --- states -----------------------------------------------------------------------------------
 
     def _states(self, m: Module) -> None:
-        self.failed, self.error, self.reason, self.prefetch = Signal(), Signal(Status), Signal(Status), Signal()
+        self.reason, self.prefetch = Signal(Status), Signal()
         word, result = self.word, Signal(8)  # the tensor whose exponent is stored
         self.storing = Signal()  # it is the one the table shows
         self.retiring = Signal()  # in RETIRE
@@ -278,52 +290,57 @@ class Sequencer(wiring.Component):
         with m.If(self.retiring):
             m.d.sync += [self.pc.eq(self.pc + 1), self.retired.eq(self.retired + 1)]
         m.d.sync += [
-            self.wait.eq(self.wait - 1), self.over.eq(self.wait == 1),
             self.t_id.eq(Mux(self.storing, result,
                              Cat(word.dst, word.a, word.b, word.c, word.d).word_select(self.index, 8))),
             result.eq(Mux(self.gradient, word.c, word.dst)), self.storing.eq(0),
         ]
-        with m.FSM() as self.fsm:
-            with m.State("IDLE"):
-                m.d.comb += self.prefetch.eq(1)
-                m.d.sync += [self.range_pass.eq(0), self.busy.eq(self.start)]
-                with m.If(self.start):
-                    m.next = "FETCH"
-            self._fetch(m)
-            self._check(m)
-            self._prepare(m)
-            self._run(m)
-            self._store(m)
-            with m.State("FAILED"):
-                m.d.comb += self.prefetch.eq(1)
-                m.d.sync += self.status.eq(self.reason)
-                m.next = "IDLE"
-            with m.State("ABORT"):  # writes under way reach memory, nothing new is issued
-                m.d.sync += self.status.eq(Status.ABORTED)
-                with m.If(self.over):
-                    m.next = "IDLE"
+        wait, first = Signal.like(self.lasts), Signal()  # first: of a wait's cycles, or there is none
+        m.d.sync += [
+            first.eq((self.lasts == 0) | self.over | self.abort),
+            wait.eq(Mux(first, self.lasts, wait - 1)), self.over.eq((wait == 1) & ~first & ~self.abort),
+        ]
+        self.fsm = OneHot(m, STATES)
+        with self.fsm.state("IDLE"):
+            m.d.comb += self.prefetch.eq(1)
+            m.d.sync += [self.range_pass.eq(0), self.busy.eq(self.start)]
+            with m.If(self.start):
+                self.fsm.next("FETCH")
+        self._fetch(m)
+        self._check(m)
+        self._prepare(m)
+        self._run(m)
+        self._store(m)
+        with self.fsm.state("FAILED"):
+            m.d.comb += self.prefetch.eq(1)
+            m.d.sync += self.status.eq(self.reason)
+            self.fsm.next("IDLE")
+        with self.fsm.state("ABORT"):  # writes under way reach memory, nothing new is issued
+            self._wait(m, PostProcessor.W_DELAY + 2 * self.config.size + 12)
+            m.d.sync += self.status.eq(Status.ABORTED)
+            with m.If(self.over):
+                self.fsm.next("IDLE")
+        self.fsm.finish()
 
     @contextmanager
     def _state(self, m: Module, name: str) -> Iterator[None]:
-        """A state that a failed check or the host can end."""
-        drain_cycles = PostProcessor.W_DELAY + 2 * self.config.size + 12  # from an abort to the last write under way
-        with m.State(name):
+        """A state that the host can end."""
+        with self.fsm.state(name):
             yield
-            with m.If(self.failed):
-                m.d.sync += self.reason.eq(self.error)
-                m.next = "FAILED"
             with m.If(self.abort):
-                self._wait(m, drain_cycles)
                 m.d.sync += [self.part_start.eq(0), self.vector_start.eq(0), self.clear.eq(0), self.loss_start.eq(0),
                              self.t_write.eq(0), self.retiring.eq(0)]
-                m.next = "ABORT"
+                self.fsm.next("ABORT")
 
     def _fail(self, m: Module, status: object) -> None:
-        m.d.comb += [self.failed.eq(1), self.error.eq(status)]
+        m.d.sync += self.reason.eq(status)
+        self.fsm.next("FAILED")
 
     def _wait(self, m: Module, cycles: int) -> None:
-        """``over`` comes ``cycles``, at least 1, after the first cycle of the next state."""
-        m.d.sync += [self.wait.eq(cycles), self.over.eq(0)]
+        """In this state ``over`` comes ``cycles``, at least 2, after the first cycle.
+
+        Another state that waits may follow only then, or when the host ends this one.
+        """
+        m.d.comb += self.lasts.eq(cycles - 1)
 
     def _fetch(self, m: Module) -> None:
         word, decoder, halt, beyond = self.word, self.decoder, Signal(), Signal()
@@ -333,23 +350,24 @@ class Sequencer(wiring.Component):
         with self._state(m, "FETCH"):
             m.d.comb += self.prefetch.eq(1)
             m.d.sync += beyond.eq(self.pc >= self.config.program_words)
-            m.next = "WORD"
+            self.fsm.next("WORD")
         with self._state(m, "WORD"):
             m.d.comb += self.prefetch.eq(1)
-            m.next = "LATCH"
+            self.fsm.next("LATCH")
             with m.If(beyond):
                 self._fail(m, Status.PC_RANGE)
         with self._state(m, "LATCH"):
             m.d.comb += self.prefetch.eq(1)
             m.d.sync += [
-                word.eq(self.p_data), decoder.lr_shift.eq(self.lr_shift), self.index.eq(0), self.measured.eq(0)]
-            self._wait(m, decoder.WORD_LATENCY + 1)
-            m.next = "DECODE"
+                word.eq(self.p_data), decoder.lr_shift.eq(self.lr_shift), self.measured.eq(0),
+                self.index.eq(0), self.last.eq(0)]
+            self.fsm.next("DECODE")
         with self._state(m, "DECODE"):
+            self._wait(m, decoder.WORD_LATENCY + 1)
             m.d.comb += self.prefetch.eq(1)
             m.d.sync += self.used.eq(decoder.used)
             with m.If(self.over):
-                m.next = "OPERAND"
+                self.fsm.next("OPERAND")
                 with m.If(illegal):
                     self._fail(m, decoder.status)
                 with m.Elif(halt):
@@ -357,7 +375,7 @@ class Sequencer(wiring.Component):
 
     def _take(self, m: Module) -> None:
         """Entries from the table to the check, and from there to the operands."""
-        self.asked, self.checked = Signal(), Signal()
+        self.asked, self.checked, self.last = Signal(), Signal(), Signal()  # last: ``index`` is the last operand's
         shown, keep = Signal(3), Signal(len(OPERAND_NAMES))  # the table's data comes five cycles after the index
         m.d.sync += [shown.eq(Cat(self.asked, shown)), self.check.start.eq(shown[2])]
         for i in range(len(OPERAND_NAMES)):  # a cycle late, so that their enables are registers
@@ -368,7 +386,6 @@ class Sequencer(wiring.Component):
     def _check(self, m: Module) -> None:
         """Each operand used, then all together."""
         decoder, check, index = self.decoder, self.check, self.index
-        last = index == len(OPERAND_NAMES) - 1
         misfit, apart, how, whole = Signal(), Signal(), Signal(Status), Signal()
         m.d.sync += [
             misfit.eq(check.status != Status.RESET),
@@ -378,37 +395,36 @@ class Sequencer(wiring.Component):
         ]
 
         def proceed() -> None:
-            m.next = "OPERAND"
-            m.d.sync += [index.eq(index + 1), self.used.eq(self.used >> 1)]
-            with m.If(last):
-                self._wait(m, decoder.LATENCY + 2)
+            self.fsm.next("OPERAND")
+            m.d.sync += [index.eq(index + 1), self.last.eq(index == len(OPERAND_NAMES) - 2),
+                         self.used.eq(self.used >> 1)]
+            with m.If(self.last):
                 m.d.sync += whole.eq(1)
-                m.next = "AGREE"
+                self.fsm.next("AGREE")
 
         # operands are there in the second cycle of AGREE; should they not agree, loops do no harm
         m.d.sync += [self.asked.eq(0), whole.eq(0), self.geometry.start.eq(whole)]
         with self._state(m, "OPERAND"):
-            self._wait(m, check.LATENCY + 5)
             m.d.sync += self.asked.eq(1)
-            m.next = "CHECK"
+            self.fsm.next("CHECK")
             with m.If(~self.used[0]):
                 m.d.sync += self.asked.eq(0)
                 proceed()
         with self._state(m, "CHECK"):
+            self._wait(m, check.LATENCY + 5)
             with m.If(self.over):
                 m.d.comb += self.checked.eq(1)
                 proceed()
                 with m.If(misfit):
                     self._fail(m, check.status)
         with self._state(m, "AGREE"):
+            self._wait(m, decoder.LATENCY + 2)
             self._first_part(m)
             with m.If(self.over):
-                # the operands were there for LATENCY + 1 cycles; what depends on the number of pixels needs 3 more
-                self._wait(m, self.exponents.LATENCY + 3 - decoder.LATENCY - 2)
-                m.next = "EXPONENTS"
+                self.fsm.next("EXPONENTS")
                 with m.If(self.operation.loss):
                     m.d.sync += self.loss_start.eq(1)
-                    m.next = "LOSS"
+                    self.fsm.next("LOSS")
                 with m.If(apart):
                     self._fail(m, how)
                     m.d.sync += self.loss_start.eq(0)
@@ -423,9 +439,11 @@ class Sequencer(wiring.Component):
         e_a, e_c, e_d = (self.operands[i].entry.scale.exponent for i in (1, 3, 4))
         on_c = Signal()  # the scalar being brought in is c
         scalar_c, distance = Signal(), Signal(signed(11))
+        some, more = Signal(), Signal()  # a scalar is to be brought in: behind the exponents, behind this one
         m.d.sync += [
             scalar_c.eq(operation.bias & (operation.add | (self.operands[3].entry.cols == 1))),
             distance.eq(Mux(on_c, e_c, e_d) - Mux(on_c, self.exponents.e_v, e_a)),
+            some.eq(~self.measured & (operation.scalar | scalar_c)), more.eq(~on_c & scalar_c),
             self.s_en.eq(self.s_next),
             self.s_addr.eq(Mux(on_c, self.operands[3].entry.base, self.operands[4].entry.base)),
         ]
@@ -434,72 +452,61 @@ class Sequencer(wiring.Component):
         forget, shifted, take_c, take_d = self.forget, Signal(), self.take_c, self.take_d
         m.d.sync += [signal.eq(0) for signal in (forget, shifted, take_c, take_d)]
 
-        def scalar_next(done: bool) -> None:
-            with m.If(scalar_c if not done else Const(0)):
-                m.d.sync += on_c.eq(1)
-                m.next = "SCALAR"
-            with m.Else():
-                m.next = "GEOMETRY"
-
         with self._state(m, "EXPONENTS"):
-            m.d.sync += on_c.eq(0)
+            # the operands were there for the time of AGREE; what depends on the number of pixels needs 3 more
+            self._wait(m, Mux(self.measured, self.exponents.RANGE_LATENCY,
+                              self.exponents.LATENCY + 3 - self.decoder.LATENCY - 2))
+            m.d.sync += on_c.eq(~operation.scalar)
             with m.If(self.over):
-                m.d.sync += self.range_pass.eq(self.exponents.need_range & ~self.measured)
-                with m.If(self.measured):
-                    scalar_next(True)
-                with m.Else():
-                    m.d.sync += forget.eq(1)
-                    with m.If(operation.scalar):
-                        m.next = "SCALAR"
-                    with m.Else():
-                        scalar_next(False)
+                m.d.sync += [self.range_pass.eq(self.exponents.need_range & ~self.measured), forget.eq(~self.measured)]
+                self.fsm.next("GEOMETRY")
+                with m.If(some):
+                    self.fsm.next("SCALAR")
         with self._state(m, "SCALAR"):
             m.d.sync += self.s_next.eq(1)
-            self._wait(m, READ_LATENCY + 1)
-            m.next = "SCALAR_READ"
+            self.fsm.next("SCALAR_READ")
         with self._state(m, "SCALAR_READ"):
+            self._wait(m, READ_LATENCY + 1)
             with m.If(self.over):
-                m.d.sync += [scalars.value.eq(self.s_data), scalars.start.eq(1)]
-                m.next = "SCALAR_SHIFT"
+                m.d.sync += scalars.start.eq(1)
+                self.fsm.next("SCALAR_SHIFT")
         with self._state(m, "SCALAR_SHIFT"):
             m.d.sync += shifted.eq(~scalars.start & ~scalars.busy & ~shifted)
             with m.If(shifted):
-                m.d.sync += [take_c.eq(on_c), take_d.eq(~on_c)]
-                with m.If(on_c):
-                    scalar_next(True)
-                with m.Else():
-                    scalar_next(False)
+                m.d.sync += [take_c.eq(on_c), take_d.eq(~on_c), on_c.eq(1)]
+                self.fsm.next("GEOMETRY")
+                with m.If(more):
+                    self.fsm.next("SCALAR")
         with self._state(m, "GEOMETRY"):
-            with m.If((self.geometry.done & ~self.geometry.start) | operation.vector):
+            with m.If(self.geometry.done):
                 m.d.sync += [self.part_start.eq(~operation.vector), self.vector_start.eq(operation.vector),
                              self.clear.eq(~self.odd_y & ~self.odd_x)]
-                m.next = "PASS"
+                self.fsm.next("PASS")
 
     def _run(self, m: Module) -> None:
         done, part_done, ranged = Signal(), Signal(), Signal()
-        m.d.sync += [done.eq(self.pass_done), part_done.eq(self.part_done), ranged.eq(self.range_done)]
+        m.d.sync += [done.eq(self.pass_done & self.last_part), part_done.eq(self.part_done & ~self.last_part),
+                     ranged.eq(self.range_done)]
         with self._state(m, "PASS"):
-            self._wait(m, self.flush)
-            with m.If(part_done & ~self.last_part):
+            with m.If(part_done):
                 m.d.sync += [self.odd_x.eq(~self.odd_x & self.more_x), self.geometry.start.eq(1)]
                 with m.If(self.odd_x | ~self.more_x):
                     m.d.sync += self.odd_y.eq(1)
-                m.next = "GEOMETRY"
-            with m.If(done & self.last_part):
-                m.next = "FLUSH"
+                self.fsm.next("GEOMETRY")
+            with m.If(done):
+                self.fsm.next("FLUSH")
         with self._state(m, "FLUSH"):
+            self._wait(m, self.flush)
             with m.If(self.over):
                 m.d.sync += self.range_start.eq(1)
-                m.next = "RANGE"
+                self.fsm.next("RANGE")
         with self._state(m, "RANGE"):
-            self._wait(m, self.exponents.STORE_LATENCY - 1)  # the range has been there for a cycle
             with m.If(ranged):
-                m.next = "STORE"
+                self.fsm.next("STORE")
                 with m.If(self.range_pass):
-                    self._wait(m, self.exponents.RANGE_LATENCY)
                     self._first_part(m)
-                    m.d.sync += [self.measured.eq(1), self.geometry.start.eq(1)]
-                    m.next = "EXPONENTS"
+                    m.d.sync += [self.measured.eq(1), self.geometry.start.eq(~self.operation.vector)]
+                    self.fsm.next("EXPONENTS")
                 with m.Else():
                     m.d.sync += self.saturated.eq(self.range_saturated)
 
@@ -507,22 +514,23 @@ class Sequencer(wiring.Component):
         lost = Signal()
         m.d.sync += lost.eq(self.loss_done)
         with self._state(m, "STORE"):
+            self._wait(m, self.exponents.STORE_LATENCY - 1)  # the range has been there for a cycle
             m.d.sync += self.storing.eq(1)
             with m.If(self.over):
                 m.d.sync += self.t_write.eq(1)
-                m.next = "WRITE"
+                self.fsm.next("WRITE")
         with self._state(m, "LOSS"):
             m.d.sync += self.storing.eq(1)
             with m.If(lost):
-                m.next = "LOSS_STORE"
+                self.fsm.next("LOSS_STORE")
         with self._state(m, "LOSS_STORE"):
             m.d.sync += self.t_write.eq(1)
-            m.next = "WRITE"
+            self.fsm.next("WRITE")
         with self._state(m, "WRITE"):  # on its way to the table
             m.d.sync += self.retiring.eq(1)
-            m.next = "RETIRE"
+            self.fsm.next("RETIRE")
         with self._state(m, "RETIRE"):
-            m.next = "FETCH"
+            self.fsm.next("FETCH")
 
     # --- counters ---------------------------------------------------------------------------------
 
