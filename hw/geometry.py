@@ -1,15 +1,12 @@
 """Loop bounds and address steps of a product, from its operands' shapes."""
 
-from functools import reduce
-from operator import or_
-
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.multiplier import Multipliers
 from hw.operand import Operand
-from hw.scale import register, times
+from hw.scale import one_of, register, times
 from shiftgrad.config import WORD_BITS
 
 __all__ = ["Geometry", "Loops", "Steps"]
@@ -210,10 +207,10 @@ class Geometry(wiring.Component):
         m.d.comb += product.eq(multiplier.p[0])
         m.d.sync += [multiplier.a[0].eq(left), multiplier.b[0].eq(right)]  # the multiplier is far away
 
-        terms: list[tuple[Value, Value]] = []  # one of them at a time
+        terms: list[tuple[Value, Value, Value]] = []  # one of them at a time
 
         def multiply(n: int, u: Value, v: Value) -> None:
-            terms.append((Mux(cycle[n - 1], u, 0), Mux(cycle[n - 1], v, 0)))
+            terms.append((cycle[n - 1], u, v))
 
         def take(n: int, target: Value, value: Value) -> None:
             with m.If(cycle[n - 1]):
@@ -236,7 +233,8 @@ class Geometry(wiring.Component):
         multiply(9, product, y.kernel)
         multiply(10, product, planes)
         multiply(11, tap, x.kernel)
-        m.d.comb += [left.eq(reduce(or_, (u for u, _ in terms))), right.eq(reduce(or_, (v for _, v in terms)))]
+        m.d.comb += left.eq(one_of((now, u) for now, u, _ in terms))
+        m.d.comb += right.eq(one_of((now, v) for now, _, v in terms))
         take(5, tap, product)
         take(9, taps, product)
         take(11, a_base, _moved(a.entry.base, product, y.first < 0))

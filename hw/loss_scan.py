@@ -1,13 +1,11 @@
 """Front of the loss unit: reads each row of logits twice and streams distances from its maximum."""
 
-from functools import reduce
-from operator import or_
-
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
+from hw.scale import one_of
 from shiftgrad.config import WORD_BITS
 
 from .loss_exp import delayed
@@ -133,7 +131,7 @@ class LogitScan(wiring.Component):
             counted.eq(label < self.cols),
         ]
         with m.If(arrived.en & arrived.first & ~arrived.second):
-            m.d.sync += label.eq(reduce(or_, (Mux(y_turn[n], y_data[n].as_unsigned(), 0) for n in range(self.lanes))))
+            m.d.sync += label.eq(one_of((y_turn[n], y_data[n].as_unsigned()) for n in range(self.lanes)))
 
         best, best_hit, hit = Signal(signed(8), reset_less=True), Signal(), Signal()
         m.d.comb += hit.eq(col == label[:len(col)])  # a label of more bits does not count

@@ -1,13 +1,15 @@
 """The shifters: left shift into a window, and shift + round + saturate (`fixed` of the numerics contract)."""
 
+from collections.abc import Iterable
 from functools import reduce
-from operator import add
+from operator import add, or_
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["FRACTION", "ZERO_SHIFT", "Saturate", "Scale", "Shifter", "greater", "symmetric", "times"]
+__all__ = ["FRACTION", "ZERO_SHIFT", "Saturate", "Scale", "Shifter", "greater", "one_of",
+           "register", "symmetric", "times"]
 
 FRACTION = 24  # fraction bits of the fixed-point value that is rounded, and bits of a random word
 ZERO_SHIFT = 32  # shifts from here up give zero
@@ -18,6 +20,11 @@ def register(m: Module, value: Value, name: str, *, init: int | None = None) -> 
     stage = Signal(value.shape(), name=name, init=init, reset_less=True)
     m.d.sync += stage.eq(value)
     return stage
+
+
+def one_of(choices: Iterable[tuple[Value, Value]]) -> Value:
+    """The value whose condition holds, of pairs of which at most one does, without priorities; 0 for none."""
+    return reduce(or_, (Mux(chosen, value, 0) for chosen, value in choices))
 
 
 def times(value: Value, factor: int) -> Value:

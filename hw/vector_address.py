@@ -1,13 +1,10 @@
 """Addresses of the vector unit's two streams: counters that follow a walk over images, one addition a step."""
 
-from functools import reduce
-from operator import or_
-
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.scale import times
+from hw.scale import one_of, times
 from hw.vector_lane import VectorControl
 from shiftgrad.config import WORD_BITS
 
@@ -127,7 +124,7 @@ class FirstAddress(wiring.Component):
         m.d.sync += start.eq(self.start)
         targets = [(choice.home, come_back), (choice.after_home & ~settled, after_home),
                    (choice.below_home, below_home), (choice.after_right, after_right)]  # one of them at most
-        target = reduce(or_, (Mux(chosen, where, 0) for chosen, where in targets))
+        target = one_of(targets)
         m.d.comb += following.eq(Mux(Cat(chosen for chosen, _ in targets).any(), target, self.addr + ahead))
         with m.If(choice.issue):
             m.d.sync += [self.addr.eq(following), settled.eq(choice.settle)]

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw import multiplier
 from hw.multiplier import Multipliers
-from hw.scale import greater, register
+from hw.scale import greater, one_of, register
 
 __all__ = ["TotalScan", "VectorControl", "VectorLane"]
 
@@ -170,8 +170,8 @@ class TotalScan(wiring.Component):
 
         with m.If(self.start | scanning):
             m.d.sync += [turn.eq(turn.rotate_left(1)), scanning.eq(~turn[-1])]
-        mine = [Mux(turn[n], self.sums[n].as_unsigned(), 0) for n in range(self.lanes)]
-        picked = [register(m, reduce(or_, mine[n:n + 2]), f"picked{n}") for n in range(0, self.lanes, 2)]
+        mine = [(turn[n], self.sums[n].as_unsigned()) for n in range(self.lanes)]
+        picked = [register(m, one_of(mine[n:n + 2]), f"picked{n}") for n in range(0, self.lanes, 2)]
         m.d.sync += [late.eq(reduce(or_, picked).as_signed()), pick.eq(self.start | scanning), fresh.eq(self.start),
                      merge.eq(pick), rest.eq(late[self.LOW:].as_signed()), merging.eq(merge)]
         with m.If(fresh):
