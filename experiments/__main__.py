@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import click  # noqa: E402
 
 from experiments import report as reports  # noqa: E402
-from experiments.grid import STUDIES, Job, Study, middle_shift, queue  # noqa: E402
+from experiments.grid import STUDIES, Job, Study, queue  # noqa: E402
 from experiments.runner import run as run_jobs  # noqa: E402
 from experiments.store import Store  # noqa: E402
 from shiftgrad.datasets import DatasetError, load  # noqa: E402
@@ -109,8 +109,8 @@ def exponents(dataset: str, data_dir: Path | None, blocks: str, batch: int, seed
     from experiments import exponents as logs
 
     study = _study(dataset, blocks)
-    hyper = Job(study=study, variant="int8", batch=batch, seed=seed).hyper(
-        middle_shift(batch) if lr_shift is None else lr_shift)
+    job = Job(study=study, variant="int8", batch=batch, seed=seed)
+    hyper = job.hyper(job.middle_shift if lr_shift is None else lr_shift)
     with stop_on_signals() as stop:
         found = logs.record(study, load(dataset, data_dir), replace(hyper, epochs=epochs or hyper.epochs), stop)
     for path in logs.write(found, docs):

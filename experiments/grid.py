@@ -19,13 +19,14 @@ TITLES = {"fp32_bn": "FP32, batch norm", "fp32_fixup": "FP32, Fixup", "int8": "i
 BATCHES = (1, 2, 4, 8, 32, 128)
 FIRST = (1, 32, 2, 128, 4, 8)  # order of work
 SEEDS = (0, 1, 2)
+SHALLOW = 3  # most blocks that learn at the full rate: FP32 Fixup and int8 both diverge at it with 9
 AROUND = (-1, 0, 1)  # learning rates tried, as shifts around the middle one
 TUNE_SEED = 0
 SHORT_TUNING = 32  # largest batch whose learning rate is chosen in shorter runs: beyond, those would have too few steps
 
 
 def middle_shift(batch: int) -> int:
-    """The middle learning rate is 2^-this: 2^-4 from batch 8 up, below that in proportion to the batch."""
+    """A shallow network's middle learning rate is 2^-this: 2^-4 from batch 8 up, below that in proportion to it."""
     return 4 + max(0, round(math.log2(8 / batch)))
 
 
@@ -100,12 +101,16 @@ class Job:
         return f"{self.study.name}/{what}"
 
     @property
+    def middle_shift(self) -> int:
+        """The middle learning rate is 2^-this: that of its batch size, half as large for a deep network."""
+        return middle_shift(self.batch) + (self.study.blocks > SHALLOW)
+
+    @property
     def candidates(self) -> list[Job]:
         """The jobs that choose its learning rate."""
-        middle = middle_shift(self.batch)
         if self.study.tune_epochs is None:
             return []
-        return [Job(study=self.study, variant=self.variant, batch=self.batch, seed=TUNE_SEED, lr_shift=middle + d)
+        return [Job(study=self.study, variant=self.variant, batch=self.batch, seed=TUNE_SEED, lr_shift=self.middle_shift + d)
                 for d in AROUND]
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from experiments.grid import Job, middle_shift, queue
+from experiments.grid import Job, queue
 from shiftgrad.files import write_bytes, write_text
 
 __all__ = ["Store", "write_whole"]
@@ -67,7 +67,7 @@ class Store:
         if job.lr_shift is not None:
             return job.lr_shift
         if not job.candidates:
-            return middle_shift(job.batch)
+            return job.middle_shift
         found = [(self.result(each), each) for each in job.candidates]
         missing = [each.key for result, each in found if result is None]
         if missing:

@@ -70,6 +70,13 @@ def test_a_study_that_chooses_no_rate_takes_the_middle_one(tmp_path: Path) -> No
         assert not job.candidates and Store(tmp_path).lr_shift(job) == grid.middle_shift(batch)
 
 
+def test_a_deep_network_takes_half_the_rate(tmp_path: Path) -> None:
+    deep = replace(TINY, tune_epochs=None, channels=(4, *[4] * (grid.SHALLOW + 1)))
+    for batch in grid.BATCHES:
+        job = Job(study=deep, variant="int8", batch=batch, seed=0)
+        assert Store(tmp_path).lr_shift(job) == grid.middle_shift(batch) + 1
+
+
 def test_no_held_out_image_chooses_a_rate() -> None:
     data = load("digits")
     part = runner.validation(data)
