@@ -110,8 +110,7 @@ class Job:
         """The jobs that choose its learning rate."""
         if self.study.tune_epochs is None:
             return []
-        return [Job(study=self.study, variant=self.variant, batch=self.batch, seed=TUNE_SEED, lr_shift=self.middle_shift + d)
-                for d in AROUND]
+        return [replace(self, seed=TUNE_SEED, lr_shift=self.middle_shift + d) for d in AROUND]
 
     @property
     def tuned(self) -> list[Job]:
