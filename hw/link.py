@@ -32,11 +32,11 @@ class LinkTarget(Component):
     bus : Out(HostBus) accesses of whole words
     dropped : Out(1)   one cycle for each frame dropped or byte with a framing error
 
-    Latency: the first bus access starts 5 cycles after the last byte is received; each access costs 2 cycles more than
+    Latency: the first bus access starts 6 cycles after the last byte is received; each access costs 3 cycles more than
     the bus takes.
     """
 
-    latency = 5
+    latency = 6
 
     def __init__(self, *, clock_hz: int, baud: int, pause: int | None = None) -> None:
         self.clock_hz, self.baud = clock_hz, baud
@@ -52,6 +52,7 @@ class LinkTarget(Component):
         m.submodules.replies = replies = Memory(shape=32, depth=MAX_WORDS, init=[])
         payload, payload_in = requests.read_port(), requests.write_port()
         result, result_in = replies.read_port(), replies.write_port()
+        word = Signal(32, reset_less=True)  # of the payload; block RAMs have this register
         result_now, result_value = Signal(), Signal(32)  # stored a cycle later
         m.d.comb += [
             rx.rx.eq(self.rx), self.tx.eq(tx.tx), self.dropped.eq(parser.dropped | rx.error),
@@ -67,11 +68,12 @@ class LinkTarget(Component):
         address = Signal(24)
         command, status, done = Signal(4), Signal(4), Signal(range(MAX_WORDS + 1))  # its reply
         m.d.comb += [
-            self.bus.write.eq(command == Command.WRITE), self.bus.strobe.eq(0xF), self.bus.w_data.eq(payload.data),
+            self.bus.write.eq(command == Command.WRITE), self.bus.strobe.eq(0xF), self.bus.w_data.eq(word),
             self.bus.addr.eq(address),
             payload.addr.eq(done), payload.en.eq(1), result_value.eq(self.bus.r_data),
         ]
 
+        m.d.sync += word.eq(payload.data)
         m.d.sync += [result_in.en.eq(result_now), result_in.addr.eq(done), result_in.data.eq(result_value)]
 
         reply, last = Signal(32, reset_less=True), Signal()  # the next word to send; this access is the last one
@@ -96,12 +98,14 @@ class LinkTarget(Component):
                     m.d.sync += [done.eq(0), executed.eq(parser.command != Command.HELLO)]
                     m.next = "FETCH"
             with m.State("FETCH"):
-                m.next = "ACCESS"
-                m.d.sync += self.bus.valid.eq(command != Command.HELLO)  # in ACCESS; the host is far away
+                m.next = "WORD"
                 with m.If(command == Command.HELLO):
                     m.d.comb += [result_now.eq(1), result_value.eq(Cat(parser.address, VERSION)), take.eq(1)]
                     m.d.sync += done.eq(1)
                     m.next = "PART"
+            with m.State("WORD"):
+                m.d.sync += self.bus.valid.eq(1)  # in ACCESS; the host is far away
+                m.next = "ACCESS"
             with m.State("ACCESS"):
                 with m.If(self.bus.ready):
                     m.d.sync += self.bus.valid.eq(0)
