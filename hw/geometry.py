@@ -112,7 +112,7 @@ class Geometry(wiring.Component):
     done : Out(1)               so it is; low from ``start`` until then
     """
 
-    LATENCY = 16
+    LATENCY = 18
 
     def __init__(self, *, size: int) -> None:
         self.size = size
@@ -195,7 +195,7 @@ class Geometry(wiring.Component):
         return axis
 
     def _products(self, m: Module, y: data.View, x: data.View, kernel: data.View, lattice: data.View) -> None:
-        """The sums and products, one multiplication a cycle; each is there four cycles later."""
+        """The sums and products, one multiplication a cycle; each is there five cycles later."""
         loops, a, b, cycles = self.loops, self.a, self.b, self.LATENCY - 1
         m.submodules.multiplier = multiplier = Multipliers(count=1, a_bits=18, b_bits=17)
         cycle, done = Signal(cycles), Signal()  # bit n: n + 1 cycles after ``start``
@@ -204,8 +204,8 @@ class Geometry(wiring.Component):
         left, right, product = Signal(WORD_BITS), Signal(16), Signal(WORD_BITS)
         tap, taps, a_base, b_base = (  # tap, taps: words of a tap, and of a line of taps
             Signal(WORD_BITS, name=name) for name in ("tap", "taps", "a_base", "b_base"))
-        m.d.comb += product.eq(multiplier.p[0])
-        m.d.sync += [multiplier.a[0].eq(left), multiplier.b[0].eq(right)]  # the multiplier is far away
+        # the multiplier is far away
+        m.d.sync += [multiplier.a[0].eq(left), multiplier.b[0].eq(right), product.eq(multiplier.p[0])]
 
         terms: list[tuple[Value, Value, Value]] = []  # one of them at a time
 
@@ -226,22 +226,22 @@ class Geometry(wiring.Component):
             width.eq(kernel.width + 1),
         ]
         multiply(1, channels, stride)
-        multiply(5, product, width)
-        multiply(6, y.points, x.points)
+        multiply(5, y.points, x.points)
+        multiply(6, product, width)
         multiply(7, a_line, y.away)
         multiply(8, a_stride, x.away)
-        multiply(9, product, y.kernel)
         multiply(10, product, planes)
-        multiply(11, tap, x.kernel)
+        multiply(11, product, y.kernel)
+        multiply(12, tap, x.kernel)
         m.d.comb += left.eq(one_of((now, u) for now, u, _ in terms))
         m.d.comb += right.eq(one_of((now, v) for now, _, v in terms))
-        take(5, tap, product)
-        take(9, taps, product)
-        take(11, a_base, _moved(a.entry.base, product, y.first < 0))
-        take(12, loops.a.start, _moved(a_base, product, x.first < 0))
-        take(13, b_base, b.entry.base + Mux(self._bwd, product, 0))
-        take(14, loops.rows, Mux(self.ones, 1, Mux(self._grad, a.entry.cols, product)))
-        take(15, loops.b_start, b_base + Mux(self._bwd, product, 0))
+        take(6, tap, product)
+        take(11, taps, product)
+        take(12, a_base, _moved(a.entry.base, product, y.first < 0))
+        take(13, loops.a.start, _moved(a_base, product, x.first < 0))
+        take(15, loops.rows, Mux(self.ones, 1, Mux(self._grad, a.entry.cols, product)))
+        take(16, b_base, b.entry.base + Mux(self._bwd, product, 0))
+        take(17, loops.b_start, b_base + Mux(self._bwd, product, 0))
         m.d.sync += [loops.b_tap_x.eq(tap << kernel.step_x), loops.b_tap_y.eq(taps << kernel.step_y)]
 
 
