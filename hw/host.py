@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from hw.bus import HostBus
 from hw.decoder import Instruction
 from hw.memory import READ_LATENCY, WRITE_DELAY, HostWord
-from hw.scale import register
+from hw.scale import one_of, register
 from shiftgrad.config import MEMORIES, WORD_BITS, Config
 from shiftgrad.isa import COUNTERS, LFSR_BASE, LOADABLE, LOADS_WHILE_BUSY, MAGIC, REGISTERS, Region, Status
 
@@ -80,7 +80,8 @@ class HostInterface(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         config, bus = self.config, self.bus
-        addr, w_data, strobe, write = Signal(24), Signal(32), Signal(4), Signal()
+        addr, w_data, strobe, write = (
+            Signal(bits, name=name) for name, bits in (("addr", 24), ("w_data", 32), ("strobe", 4), ("write", 1)))
         legal, window, at_any_time = Signal(), Signal(), Signal()
         self.runs = register(m, self.busy | self.start, "runs")  # near the host; no later than ``busy`` when it begins
         register_data = Signal(32)
@@ -106,16 +107,21 @@ class HostInterface(wiring.Component):
             self.t_data.eq(w_data),
         ]
         # what leaves for far away does so a cycle late; the bus holds address and data as long
-        window_word, window_read = Signal(WORD_BITS), Signal(len(MEMORIES))
-        m.d.sync += [self.m_addr.eq(window_word), self.m_read.eq(window_read), p_write.en.eq(0)]
+        window_word = Signal(WORD_BITS)
+        on = {each: register(m, region == each, f"on_{each.name.lower()}") for each in Region}
+        puts = [register(m, write & (region == Region.PROGRAM) & (addr[2] == half), f"puts{half}") for half in (0, 1)]
+        m.d.comb += self.t_write.eq(go & write & on[Region.TABLE])
+        m.d.sync += [
+            self.m_addr.eq(window_word), p_write.en.eq(Cat(go & half for half in puts)),
+            self.m_read.eq(Cat(go & ~write & on[Region[memory.upper()]] for memory in MEMORIES)),
+        ]
         whole = strobe == 0xF  # program, table and registers take whole words only
-
         lanes_whole = ~write | ((strobe[0] == strobe[1]) & (strobe[2] == strobe[3]))
 
         # outside of the switch: a register that only changes in one region has the region in its path
         here, begins = region == Region.REGISTERS, Signal()
-        register_legal = self._registers(m, addr, w_data, whole, register(m, go & write & here, "put_register"), write,
-                                         begins, register_data)
+        put = register(m, go & write & on[Region.REGISTERS], "put_register")
+        register_legal = self._registers(m, addr, w_data, whole, put, write, begins, register_data)
         with m.Switch(region):
             with m.Case(Region.REGISTERS):
                 m.d.comb += legal.eq(register_legal)
@@ -124,14 +130,12 @@ class HostInterface(wiring.Component):
                     window.eq(1),
                     legal.eq((addr[3:20] < config.program_words) & (whole | ~write)),
                 ]
-                m.d.sync += p_write.en.eq(Mux(go & write, Cat(~addr[2], addr[2]), 0))
             with m.Case(Region.TABLE):
                 m.d.comb += [
                     window.eq(1),
                     legal.eq((addr[5:20] < config.tensors) & (whole | ~write)),
-                    self.t_write.eq(go & write),
                 ]
-            for i, memory in enumerate(MEMORIES):
+            for memory in MEMORIES:
                 shift = (config.pitch(memory) - 1).bit_length()
                 with m.Case(Region[memory.upper()]):
                     word = addr[shift:20]
@@ -140,7 +144,6 @@ class HostInterface(wiring.Component):
                         legal.eq((word < config.words(memory)) & (lanes_whole if memory == "vec" else 1)),
                         at_any_time.eq(write if memory in LOADABLE else 0),
                         window_word.eq(word),
-                        window_read[i].eq(go & ~write),
                         select.eq(addr[2:shift]),
                     ]
 
@@ -148,8 +151,7 @@ class HostInterface(wiring.Component):
         read_data = Signal(32)
         lanes = Signal()  # what is read is in the lanes; there before the access happens
         m.d.sync += lanes.eq((region >= Region.ACT) | ((region == Region.REGISTERS) & (addr[:20] >= LFSR_BASE)))
-        self._read_mux(m, region, addr, lanes, self._lane_word(m, region, addr, select), p_data, register_data,
-                       read_data)
+        self._read_mux(m, on, addr, lanes, self._lane_word(m, region, addr, select), p_data, register_data, read_data)
         allowed, to_memory, refused = Signal(), Signal(), Signal()
         m.d.sync += allowed.eq(legal & (addr[:2] == 0) & ~(window & self.runs & ~at_any_time))
         m.d.sync += [to_memory.eq(write & (region >= Region.ACT)), refused.eq(here & begins & self.runs)]
@@ -164,8 +166,7 @@ class HostInterface(wiring.Component):
                 with m.If(~allowed | refused):
                     m.d.sync += [bus.ready.eq(1), bus.error.eq(1)]
                 with m.Elif(to_memory):
-                    m.d.sync += [self.m_write[i].eq(region == Region[memory.upper()])
-                                 for i, memory in enumerate(MEMORIES)]
+                    m.d.sync += self.m_write.eq(Cat(on[Region[memory.upper()]] for memory in MEMORIES))
                     m.next = "OFFER"
                 with m.Elif(write):
                     m.d.comb += go.eq(1)
@@ -288,17 +289,15 @@ class HostInterface(wiring.Component):
             word = register(m, word | register(m, part[:32], f"lane_part{lane}"), f"lane_word{lane}")
         return word
 
-    def _read_mux(self, m: Module, region: Value, addr: Signal, lanes: Signal, lane_word: Value, program: object,
-                  register: Signal, read: Signal) -> None:
-        register_q, half, entry = Signal(32), Signal(32), Signal(32)
+    def _read_mux(self, m: Module, on: dict[Region, Signal], addr: Signal, lanes: Signal, lane_word: Value,
+                  program: object, register_data: Signal, read: Signal) -> None:
+        """One of four, long after the address."""
+        on_program, on_table = on[Region.PROGRAM], on[Region.TABLE]
+        on_register = register(m, ~lanes & ~on_program & ~on_table, "on_register")
+        half, entry = Signal(32), Signal(32)
         m.d.sync += [
-            register_q.eq(register), half.eq(Mux(addr[2], program[32:], program[:32])),  # type: ignore[index]
+            half.eq(Mux(addr[2], program[32:], program[:32])),  # type: ignore[index]
             entry.eq(self.t_r_data),
-            read.eq(Mux(lanes, lane_word, register_q)),
+            read.eq(one_of([(lanes, lane_word), (on_program, half), (on_table, entry),
+                            (on_register, register(m, register_data, "register_value"))])),
         ]
-        with m.Switch(region):
-            with m.Case(Region.PROGRAM):
-                m.d.sync += read.eq(half)
-            with m.Case(Region.TABLE):
-                m.d.sync += read.eq(entry)
-
