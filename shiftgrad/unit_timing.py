@@ -17,7 +17,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Cat, ClockDomain, ClockSignal, Const, Elaboratable, Module, Signal, Value
 from amaranth.lib.wiring import Component, Flow
 
-from shiftgrad.bitstream import CELLS, PYOSYS, SYNTHESIS
+from shiftgrad.bitstream import CELLS, PYOSYS, synthesis
 from shiftgrad.config import Config, get_config
 
 __all__ = ["Timing", "Wrapped", "measure", "measure_component", "table", "units"]
@@ -159,9 +159,9 @@ def measure_component(name: str, unit: Component, *, size: int = 1, seed: int = 
     wrapped = Wrapped(unit)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        (work / "top.il").write_text(rtlil.convert(wrapped, ports=[wrapped.clk, wrapped.i, wrapped.o],
-                                                 platform=get_board(BOARD).platform()))
-        _run(work, [PYOSYS, SYNTHESIS])
+        design = rtlil.convert(wrapped, ports=[wrapped.clk, wrapped.i, wrapped.o], platform=get_board(BOARD).platform())
+        (work / "top.il").write_text(design)
+        _run(work, [PYOSYS, synthesis(design)])
         netlist = json.loads((work / "top.json").read_text())
         absorb_registers(netlist["modules"]["top"]["cells"])
         (work / "top.json").write_text(json.dumps(netlist))

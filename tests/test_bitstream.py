@@ -194,8 +194,23 @@ def test_failures_leave_older_outputs(tmp_path: Path, tools: dict[int, float]) -
 def test_failing_tool_names_its_log(tmp_path: Path) -> None:
     flow = bitstream._Flow(BOARD, None, tmp_path, tmp_path, print)
     (tmp_path / "logs").mkdir()
-    with pytest.raises(BitstreamError, match=r"synthesis failed with exit code \d+: .*top\.il.* \(see .*\.log\)"):
+    (tmp_path / "top.il").write_text("nothing\n")
+    with pytest.raises(BitstreamError, match=r"synthesis failed with exit code \d+: .*line 1.* \(see .*\.log\)"):
         flow.synthesise()
+
+
+def test_units_are_mapped_on_their_own(tmp_path: Path) -> None:
+    flow = bitstream._Flow(BOARD, None, tmp_path, tmp_path, print)
+    names = ("top", "top.machine", "top.machine.core", "top.machine.core.act", "top.machine.core.loss$3",
+             "top.machine.core.array.pe0", "top.machine.core.post.lane0", "top.machine.core.post.lane0.value",
+             "top.machine.link", "top.machine.link.parser")
+    (tmp_path / "top.il").write_text("".join(f"attribute \\top 1\nmodule \\{name}\nend\n" for name in names))
+    kept = [flow.script.split(f"{step} keep_hierarchy ")[1].split(";")[0] for step in ("-set", "-unset")]
+    units = ["top.machine.core", "top.machine.core.act", "top.machine.core.loss$3", "top.machine.core.post.lane0",
+             "top.machine.link"]
+    assert kept == [" ".join(["1", *units]), " ".join(units)]
+    (tmp_path / "top.il").write_text("module \\top\nend\n")
+    assert "keep_hierarchy" not in flow.script and "flatten" not in flow.script
 
 
 @pytest.mark.skipif(not os.environ.get("SHIFTGRAD_PLACE"), reason="SHIFTGRAD_PLACE is not set")
