@@ -287,7 +287,8 @@ class Core(wiring.Component):
             reads += [(sequencer.busy & chosen & (name != "vec" or chosen is sequencer.s_next or ~sequencer.s_next),
                        enable, address) for chosen, enable, address in readers[name]]
             machine = [(sequencer.busy & chosen, enable, address) for chosen, enable, address, _ in writers[name]]
-            m.d.comb += granted[i].eq(host.m_write[i] & ~(machine[0][0] & soon.get(name, 0)))
+            busy = register(m, machine[0][0], f"{name}_writes")  # long before its first write
+            m.d.comb += granted[i].eq(host.m_write[i] & ~(busy & soon.get(name, 0)))
             m.d.sync += memory.h_en.eq(granted[i])
             writes = [(granted[i], Const(1), host.m_addr)]
             writes += [(chosen & ~granted[i], enable, address) for chosen, enable, address in machine]

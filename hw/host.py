@@ -120,7 +120,7 @@ class HostInterface(wiring.Component):
 
         # outside of the switch: a register that only changes in one region has the region in its path
         here, begins = region == Region.REGISTERS, Signal()
-        put = register(m, go & write & on[Region.REGISTERS], "put_register")
+        put = register(m, go & write & on[Region.REGISTERS], "put_register", resets=True)
         register_legal = self._registers(m, addr, w_data, whole, put, write, begins, register_data)
         with m.Switch(region):
             with m.Case(Region.REGISTERS):
@@ -196,13 +196,13 @@ class HostInterface(wiring.Component):
         for stage in range(WRITE_DELAY + self.config.size - 1):
             rippled = Signal(HostWord, name=f"host_word{stage}")
             m.d.sync += rippled.eq(word)
-            word, loads = rippled, register(m, loads, f"load{stage}")
+            word, loads = rippled, register(m, loads, f"load{stage}", resets=True)
             if (lane := stage + 1 - WRITE_DELAY) >= 0:
                 m.d.comb += [self.m_word[lane].eq(word), self.seed_load[lane].eq(loads[lane])]
 
     def _registers(self, m: Module, addr: Signal, data_in: Signal, whole: Signal, put: Signal, write: Signal,
                    begins: Signal, read: Signal) -> Signal:
-        """``put``: a legal write happened a cycle ago. Returns whether the access is legal.
+        """``put``: a legal write of one happened a cycle ago. Returns whether the access is legal.
 
         But for one that starts the machine, which ``begins`` says: while it runs that is none.
         """
@@ -222,6 +222,15 @@ class HostInterface(wiring.Component):
         for lane in range(size):  # the address has been there for two cycles
             here = register(m, addr[:9] == LFSR_BASE + 4 * lane, f"generator{lane}")
             m.d.comb += self.load[lane].eq(put & here)
+        ctrl, start_pc, lr_shift = (
+            put & register(m, addr[:9] == entry.address, f"on_{name}")
+            for name in ("CTRL", "START_PC", "LR_SHIFT") for entry in REGISTERS if entry.name == name)
+        with m.If(ctrl):
+            m.d.sync += [self.start.eq(data_in[0] & ~data_in[1]), self.abort.eq(data_in[1]), self.clear.eq(data_in[2])]
+        with m.If(start_pc):
+            m.d.sync += self.start_pc.eq(data_in)
+        with m.If(lr_shift):
+            m.d.sync += self.lr_shift.eq(data_in)
         with m.Switch(addr[:9]):
             for entry in REGISTERS:
                 lane = (entry.address - LFSR_BASE) // 4
@@ -231,14 +240,6 @@ class HostInterface(wiring.Component):
                     m.d.comb += legal.eq(page & Mux(write, whole & ("w" in entry.access), "r" in entry.access))
                     if lane >= 0:
                         m.d.comb += legal.eq(page & ~self.runs & (whole | ~write))
-                    with m.If(put):
-                        if entry.name == "CTRL":
-                            m.d.sync += [self.abort.eq(data_in[1]), self.clear.eq(data_in[2])]
-                            m.d.sync += self.start.eq(data_in[0] & ~data_in[1])
-                        elif entry.name == "START_PC":
-                            m.d.sync += self.start_pc.eq(data_in)
-                        elif entry.name == "LR_SHIFT":
-                            m.d.sync += self.lr_shift.eq(data_in)
                     if entry.name == "CTRL":
                         m.d.comb += begins.eq(data_in[0] & ~data_in[1])
         return legal

@@ -74,7 +74,7 @@ class SkewedMemory(wiring.Component):
             if self.every_read_counts:
                 m.d.sync += Assert(~clash, "a word is read in the cycle after its write")
         read = register(m, Cat(self.r_en, self.r_addr[:bits]), "read0")
-        write = register(m, Cat(self.w_en, self.h_en, self.w_addr[:bits]), "write0")
+        write = register(m, Cat(self.w_en, self.h_en, self.w_addr[:bits]), "write0", resets=True)
         for lane in range(self.lanes):
             bank = Memory(shape=unsigned(self.width), depth=self.depth, init=[])
             m.submodules[f"bank{lane}"] = bank

@@ -15,9 +15,12 @@ FRACTION = 24  # fraction bits of the fixed-point value that is rounded, and bit
 ZERO_SHIFT = 32  # shifts from here up give zero
 
 
-def register(m: Module, value: Value, name: str, *, init: int | None = None) -> Signal:
-    """``value`` one cycle later, in a register without reset; of equal ones with one start synthesis keeps one."""
-    stage = Signal(value.shape(), name=name, init=init, reset_less=True)
+def register(m: Module, value: Value, name: str, *, init: int | None = None, resets: bool = False) -> Signal:
+    """``value`` one cycle later, in a register without reset; of equal ones with one start synthesis keeps one.
+
+    What lets something be written must reset: the data beside it may.
+    """
+    stage = Signal(value.shape(), name=name, init=init, reset_less=not resets)
     m.d.sync += stage.eq(value)
     return stage
 

@@ -84,7 +84,7 @@ class TensorTable(wiring.Component):
             m.d.comb += [
                 rd.addr.eq(self.id),
                 wr.addr.eq(self.id),
-                wr.en.eq(register(m, self.h_write & (self.h_word == index), f"host_write{index}")),
+                wr.en.eq(register(m, self.h_write & (self.h_word == index), f"host_write{index}", resets=True)),
                 wr.data.eq(_spread(fields, from_host)),
                 *(self._view(self.entry, field).eq(_stored(field, late)) for field in fields),
             ]
