@@ -19,7 +19,9 @@ TITLES = {"fp32_bn": "FP32, batch norm", "fp32_fixup": "FP32, Fixup", "int8": "i
 BATCHES = (1, 2, 4, 8, 32, 128)
 FIRST = (1, 32, 2, 128, 4, 8)  # order of work
 SEEDS = (0, 1, 2)
-SHALLOW = 3  # most blocks that learn at the full rate: FP32 Fixup and int8 both diverge at it with 9
+# most blocks that learn at the full rate, at which FP32 Fixup and int8 diverge with 9, and that need no wider range where
+# weights start at zero
+SHALLOW = 3
 AROUND = (-1, 0, 1)  # learning rates tried, as shifts around the middle one
 TUNE_SEED = 0
 SHORT_TUNING = 32  # largest batch whose learning rate is chosen in shorter runs: beyond, those would have too few steps
@@ -69,7 +71,8 @@ class Study:
     @property
     def network(self) -> Network:
         """The Fixup network; the one with batch normalisation has the same convolutions."""
-        return fixup_resnet(SHAPES[self.dataset], CLASSES, channels=self.channels)
+        deep = {"zero_range": 1.0} if self.blocks > SHALLOW else {}
+        return fixup_resnet(SHAPES[self.dataset], CLASSES, channels=self.channels, **deep)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,6 +111,9 @@ NETWORK_OPTIONS = (
     click.option("--shortcut", type=click.Choice(["subsample", "conv"]),
                  help="fixup_resnet: past blocks of a new shape: every second pixel with channels of zeros, or a "
                       "1 x 1 convolution.  [default: subsample for digits, conv for the others]"),
+    click.option("--zero-range", type=float, metavar="X",
+                 help="fixup_resnet: weights that start at zero reach up to X times 4 of He's deviations; 1 keeps deep "
+                      "networks from clipping them.  [default: 0.25]"),
 )
 
 

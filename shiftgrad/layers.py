@@ -10,12 +10,13 @@ from shiftgrad.isa import KERNEL_MAX
 from shiftgrad.parameters import Vector, Weights
 
 __all__ = ["Block", "Conv", "Dense", "GlobalAverage", "Layer", "MaxPool", "NetworkError", "Shape", "Vector", "Weights",
-           "is_size"]
+           "ZERO_RANGE", "is_size"]
 
 Shape = tuple[int, int, int]  # height, width, channels
 BIASES = (None, "channel", "scalar")
 SHORTCUTS = ("identity", "subsample", "conv")
-HE_QUARTER = 0.25  # of He's deviation: what the exponent of a tensor that starts at zero is made for
+ZERO_RANGE = 0.25  # of He's deviation: what the exponent of a tensor that starts at zero is made for
+ZERO_RANGE_MAX = 4.0
 
 
 class NetworkError(ValueError):
@@ -61,6 +62,10 @@ class Layer:
         if not is_size(value := getattr(self, field)):
             raise self._error(f"{field} must be an integer from 1, got {value!r}")
 
+    def _check_range(self, value: object) -> None:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= ZERO_RANGE_MAX:
+            raise self._error(f"zero_range must be a number above 0, up to {ZERO_RANGE_MAX:g}, got {value!r}")
+
     def _check_choice(self, field: str, choices: tuple[object, ...]) -> None:
         if (value := getattr(self, field)) not in choices or isinstance(value, bool):
             raise self._error(f"{field} must be one of {choices}, got {value!r}")
@@ -77,17 +82,20 @@ class Dense(Layer):
     units : outputs, from 1
     relu : negative results become 0
     bias : add a 16-bit bias to every output
-    zero : start W at zero (exponent of a quarter of the He deviation) instead of He values
+    zero : start W at zero instead of at He values
+    zero_range : then its exponent is made for so much of He's deviation
     """
 
     units: int
     relu: bool = False
     bias: bool = True
     zero: bool = False
+    zero_range: float = ZERO_RANGE
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_size("units")
+        self._check_range(self.zero_range)
 
     def output(self, shape: Shape) -> Shape:
         if max(shape[:2]) > KERNEL_MAX:
@@ -97,7 +105,7 @@ class Dense(Layer):
 
     def weights(self, shape: Shape, blocks: int) -> list[Weights]:
         return [Weights(name=f"{self.name}.weight", inputs=shape[2], outputs=self.units,
-                        window=Window(shape[0], shape[1]), gain=HE_QUARTER if self.zero else 1.0, zero=self.zero)]
+                        window=Window(shape[0], shape[1]), gain=self.zero_range if self.zero else 1.0, zero=self.zero)]
 
     def vectors(self, shape: Shape) -> list[Vector]:
         return [Vector(name=f"{self.name}.bias", size=self.units)] if self.bias else []
@@ -115,7 +123,8 @@ class Conv(Layer):
     pad : pixels of zeros around an image, below ``kernel``; half the kernel when not given
     relu : negative results become 0
     bias : a 16-bit bias for every ``channel``, one ``scalar`` for all (its learning rate is an eighth), or None
-    zero : start W at zero (exponent of a quarter of the He deviation) instead of He values
+    zero : start W at zero instead of at He values
+    zero_range : then its exponent is made for so much of He's deviation
     """
 
     channels: int
@@ -125,10 +134,12 @@ class Conv(Layer):
     relu: bool = False
     bias: Literal["channel", "scalar"] | None = "channel"
     zero: bool = False
+    zero_range: float = ZERO_RANGE
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_size("channels")
+        self._check_range(self.zero_range)
         self._check_choice("kernel", tuple(range(1, KERNEL_MAX + 1)))
         self._check_choice("step", (1, 2))
         self._check_choice("bias", BIASES)
@@ -151,7 +162,7 @@ class Conv(Layer):
 
     def weights(self, shape: Shape, blocks: int) -> list[Weights]:
         return [Weights(name=f"{self.name}.weight", inputs=shape[2], outputs=self.channels, window=self.window,
-                        gain=HE_QUARTER if self.zero else 1.0, zero=self.zero)]
+                        gain=self.zero_range if self.zero else 1.0, zero=self.zero)]
 
     def vectors(self, shape: Shape) -> list[Vector]:
         if self.bias is None:
@@ -173,15 +184,18 @@ class Block(Layer):
     step : of the first convolution, 1 or 2
     shortcut : ``identity``; ``subsample``, every ``step``-th line and pixel with channels of zeros behind; or ``conv``,
         a 1 x 1 convolution of the same step
+    zero_range : the exponent of conv2 is made for so much of He's deviation
     """
 
     channels: int
     step: int = 1
     shortcut: str = "identity"
+    zero_range: float = ZERO_RANGE
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_size("channels")
+        self._check_range(self.zero_range)
         self._check_choice("step", (1, 2))
         self._check_choice("shortcut", SHORTCUTS)
 
@@ -200,7 +214,7 @@ class Block(Layer):
         found = [Weights(name=f"{self.name}.conv1.weight", inputs=shape[2], outputs=self.channels, window=first,
                          gain=max(1, blocks) ** -0.5),
                  Weights(name=f"{self.name}.conv2.weight", inputs=self.channels, outputs=self.channels, window=plain,
-                         gain=HE_QUARTER, zero=True)]
+                         gain=self.zero_range, zero=True)]
         if self.shortcut == "conv":
             found.append(Weights(name=f"{self.name}.shortcut.weight", inputs=shape[2], outputs=self.channels,
                                  window=Window(1, 1, self.step, self.step)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from golden.convolution import Window
 from shiftgrad.layers import (
+    ZERO_RANGE,
     Block,
     Conv,
     Dense,
@@ -163,7 +164,8 @@ def lenet(shape: Shape, classes: int, *, channels: tuple[int, int] = (8, 16)) ->
 
 
 def fixup_resnet(shape: Shape, classes: int, *, depth: int = 3, width: int = 16, channels: Sequence[int] | None = None,
-                 steps: Sequence[int] | None = None, shortcut: str = "subsample") -> Network:
+                 steps: Sequence[int] | None = None, shortcut: str = "subsample", zero_range: float = ZERO_RANGE
+                 ) -> Network:
     """A residual network without normalisation: stem, Fixup blocks, global average, classifier that starts at zero.
 
     Parameters
@@ -173,6 +175,8 @@ def fixup_resnet(shape: Shape, classes: int, *, depth: int = 3, width: int = 16,
     channels : instead of those, channels of the stem and of every block
     steps : of every block; 2 where the channels grow, when not given
     shortcut : of blocks that change the shape, ``subsample`` or ``conv``
+    zero_range : the exponents of the classifier and of every block's last convolution, which start at zero, are made
+        for so much of He's deviation
     """
     if channels is None:
         if not is_size(depth) or not is_size(width):
@@ -186,7 +190,7 @@ def fixup_resnet(shape: Shape, classes: int, *, depth: int = 3, width: int = 16,
     layers: list[Layer] = [Conv(name="stem", channels=channels[0], relu=True, bias="scalar")]
     for index, (before, after, step) in enumerate(zip(channels, channels[1:], steps, strict=False), start=1):
         kind = "identity" if (before, step) == (after, 1) else shortcut
-        layers.append(Block(name=f"block{index}", channels=after, step=step, shortcut=kind))
-    layers += [GlobalAverage(name="average"), Dense(name="fc", units=classes, zero=True)]
+        layers.append(Block(name=f"block{index}", channels=after, step=step, shortcut=kind, zero_range=zero_range))
+    layers += [GlobalAverage(name="average"), Dense(name="fc", units=classes, zero=True, zero_range=zero_range)]
     return Network(name=f"fixup_resnet-{len(channels) - 1}x{'-'.join(map(str, dict.fromkeys(channels)))}", shape=shape,
                    layers=tuple(layers))

@@ -44,6 +44,7 @@ class Options:
     depth, width : blocks, and channels of the first stage (fixup_resnet)
     channels : of every convolution (lenet), or of the stem and every block (fixup_resnet)
     shortcut : of blocks that change the shape (fixup_resnet)
+    zero_range : of tensors that start at zero, in He's deviations (fixup_resnet)
     """
 
     model: str = "mlp"
@@ -52,15 +53,17 @@ class Options:
     width: int | None = None
     channels: tuple[int, ...] | None = None
     shortcut: str | None = None
+    zero_range: float | None = None
 
     @property
     def given(self) -> dict[str, Any]:
         """Those that were given."""
-        names = ("hidden", "depth", "width", "channels", "shortcut")
+        names = ("hidden", "depth", "width", "channels", "shortcut", "zero_range")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
-TAKES = {"mlp": {"hidden"}, "lenet": {"channels"}, "fixup_resnet": {"depth", "width", "channels", "shortcut"}}
+TAKES = {"mlp": {"hidden"}, "lenet": {"channels"},
+         "fixup_resnet": {"depth", "width", "channels", "shortcut", "zero_range"}}
 
 
 def network_of(dataset: str, shape: Shape, classes: int, options: Options) -> Network:
@@ -77,7 +80,7 @@ def network_of(dataset: str, shape: Shape, classes: int, options: Options) -> Ne
         if len(channels) != 2:
             raise NetworkError(f"lenet: channels must be two, of its convolutions, got {channels}")
         return lenet(shape, classes, channels=channels)
-    sizes = given.keys() - {"shortcut"}
+    sizes = given.keys() - {"shortcut", "zero_range"}
     if "channels" in given and len(sizes) > 1:
         raise NetworkError("fixup_resnet: channels say depth and width already; give one or the other")
     if not sizes and shape[2] == 1:

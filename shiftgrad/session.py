@@ -36,6 +36,7 @@ class Request:
     width: int | None = None
     channels: tuple[int, ...] | None = None
     shortcut: str | None = None
+    zero_range: float | None = None
     batch: int | None = None
     epochs: int | None = None
     lr_shift: int | None = None
@@ -67,7 +68,7 @@ class Request:
     def options(self) -> Options:
         """What was asked of the network."""
         return Options(model=self.model or MODELS[0], hidden=self.hidden, depth=self.depth, width=self.width,
-                       channels=self.channels, shortcut=self.shortcut)
+                       channels=self.channels, shortcut=self.shortcut, zero_range=self.zero_range)
 
     def hyper(self) -> dict[str, Any]:
         """The hyperparameters given, by their name in :class:`Hyper`."""

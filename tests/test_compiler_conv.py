@@ -211,3 +211,15 @@ def test_a_virtual_machine_has_wider_windows() -> None:
     machine.write(address, [0x04030201])
     assert machine.memories["act"][-1, :4].tolist() == [1, 2, 3, 4]
     assert machine.read(address).tolist() == [0x04030201]
+
+
+def test_the_range_of_weights_that_start_at_zero() -> None:
+    def exponents(**more: float) -> dict[str, int]:
+        return {w.name: weight_exponent(w) for w in fixup_resnet((8, 8, 1), 10, channels=(4, 4, 8), **more).weights()}
+
+    quarter, whole = exponents(), exponents(zero_range=1.0)
+    zeros = {"block1.conv2.weight", "block2.conv2.weight", "fc.weight"}
+    assert {name: whole[name] - quarter[name] for name in quarter} == {name: 2 * (name in zeros) for name in quarter}
+    for wrong in (0, 5.0, True, "1", float("nan")):
+        with pytest.raises(NetworkError, match="layer block1: zero_range must be a number above 0, up to 4, got"):
+            fixup_resnet((8, 8, 1), 10, channels=(4, 4), zero_range=wrong)  # type: ignore[arg-type]
