@@ -109,7 +109,7 @@ class Geometry(wiring.Component):
     dst, a, b : In(Operand)
     odd_y, odd_x : In(1)        BWD: the parity of this pass
     loops : Out(Loops)          from LATENCY cycles after ``start``
-    done : Out(1)               so it is; low from ``start`` until then
+    done : Out(1)               so it is; low from ``start`` until then, and before the first one
     """
 
     LATENCY = 18

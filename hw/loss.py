@@ -54,7 +54,8 @@ class LossUnit(wiring.Component):
     correct, samples : Out(16)          valid samples whose first maximum is the label; valid samples
 
     All inputs from ``rows`` to ``e_stride`` are static from start to done; both strides are ceil(cols / T). Results are
-    cleared by start and final at done. Time: max(2 P, P + 19) cycles a row with P = stride * T, plus P + 50 at most.
+    cleared by start and final at done. Time: max(2 P, P + 19) cycles a row with P = stride * T, plus P + 50 at most,
+    with a read latency up to 4.
     No back-pressure: the memories must serve every access.
     """
 

@@ -34,7 +34,8 @@ class ScalarUnit(wiring.Component):
         start, running, left = Signal(), Signal(), Signal(signed(6))
         value, d = Signal(signed(16)), Signal(signed(6))  # a cycle late, near ``y``
         last, none = Signal(), Signal()  # a step is left, or none; registers
-        load, right, down, up = Signal(), left[-1], Signal(), Signal()  # what is done with ``shifted``, a cycle late
+        right = left[-1]
+        load, down, up = Signal(), Signal(), Signal()  # what is done with ``shifted``, a cycle late
         m.d.sync += [
             start.eq(self.start), value.eq(self.value), d.eq(self.d),
             load.eq(start), down.eq(running & ~none & right), up.eq(running & ~none & ~right),

@@ -37,7 +37,8 @@ class VectorUnit(wiring.Component):
 
     Members
     -------
-    control, dst, a, b : In       static from three cycles before ``start`` to ACC_DELAY + T - 1 cycles after ``done``
+    control, dst, a, b : In       static from three cycles before ``start`` (factor and term: from two cycles after it)
+                                  to ACC_DELAY + T - 1 cycles after ``done``
     start : In(1)                 a pass begins; not before ``done`` of the pass before
     abort : In(1)                 stop reading, forget all tokens
     any_en : Out(1)               either root reads

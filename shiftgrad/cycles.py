@@ -15,7 +15,7 @@ __all__ = ["Cost", "cost_of", "tile_cycles"]
 SETUP = 31  # fetch, comparisons and exponents of an instruction
 OPERAND = 21  # more for each operand it checks
 SCALAR = 17  # more for each scalar it brings to another exponent
-LOOPS = 15  # loops of each further part or pass of a product; those of the first are worked out meanwhile
+LOOPS = 17  # loops of each further part or pass of a product; those of the first are worked out meanwhile
 PASS = (4, 47)  # fill and tail of a pass: 4 T + 47
 LOSS_ROW = 19  # a row of P = T stride logits: max(2 P, P + 19) cycles
 LOSS_END = 52  # after the last: P + 52
