@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from shiftgrad.layers import ZERO_RANGE
 from shiftgrad.limits import DIMENSION_MAX
 from shiftgrad.models import Network, fixup_resnet
 from shiftgrad.recipes import CLASSES, SHAPES
@@ -19,8 +20,8 @@ TITLES = {"fp32_bn": "FP32, batch norm", "fp32_fixup": "FP32, Fixup", "int8": "i
 BATCHES = (1, 2, 4, 8, 32, 128)
 FIRST = (1, 32, 2, 128, 4, 8)  # order of work
 SEEDS = (0, 1, 2)
-# most blocks that learn at the full rate, at which FP32 Fixup and int8 diverge with 9, and that need no wider range where
-# weights start at zero
+# most blocks that learn at the full rate, at which FP32 Fixup and int8 diverge with 9, and that need no wider range of
+# weights that start at zero
 SHALLOW = 3
 AROUND = (-1, 0, 1)  # learning rates tried, as shifts around the middle one
 TUNE_SEED = 0
@@ -71,8 +72,8 @@ class Study:
     @property
     def network(self) -> Network:
         """The Fixup network; the one with batch normalisation has the same convolutions."""
-        deep = {"zero_range": 1.0} if self.blocks > SHALLOW else {}
-        return fixup_resnet(SHAPES[self.dataset], CLASSES, channels=self.channels, **deep)
+        return fixup_resnet(SHAPES[self.dataset], CLASSES, channels=self.channels,
+                            zero_range=1.0 if self.blocks > SHALLOW else ZERO_RANGE)
 
 
 @dataclass(frozen=True, kw_only=True)
