@@ -34,8 +34,7 @@ class ScalarUnit(wiring.Component):
         start, running, left = Signal(), Signal(), Signal(signed(6))
         value, d = Signal(signed(16)), Signal(signed(6))  # a cycle late, near ``y``
         last, none = Signal(), Signal()  # a step is left, or none; registers
-        right = left[-1]
-        load, down, up = Signal(), Signal(), Signal()  # what is done with ``shifted``, a cycle late
+        load, right, down, up = Signal(), left[-1], Signal(), Signal()  # but for ``right``: done with ``shifted``, late
         m.d.sync += [
             start.eq(self.start), value.eq(self.value), d.eq(self.d),
             load.eq(start), down.eq(running & ~none & right), up.eq(running & ~none & ~right),
