@@ -153,8 +153,10 @@ class HostInterface(wiring.Component):
         m.d.sync += lanes.eq((region >= Region.ACT) | ((region == Region.REGISTERS) & (addr[:20] >= LFSR_BASE)))
         self._read_mux(m, on, addr, lanes, self._lane_word(m, region, addr, select), p_data, register_data, read_data)
         allowed, to_memory, refused = Signal(), Signal(), Signal()
-        m.d.sync += allowed.eq(legal & (addr[:2] == 0) & ~(window & self.runs & ~at_any_time))
-        m.d.sync += [to_memory.eq(write & (region >= Region.ACT)), refused.eq(here & begins & self.runs)]
+        m.d.sync += [
+            allowed.eq(legal & (addr[:2] == 0)), to_memory.eq(write & (region >= Region.ACT)),
+            refused.eq(self.runs & ((window & ~at_any_time) | (here & begins))),
+        ]
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(bus.valid & ~bus.ready):

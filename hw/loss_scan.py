@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
-from hw.scale import one_of
+from hw.scale import one_of, register
 from shiftgrad.config import WORD_BITS
 
 from .loss_exp import delayed
@@ -80,8 +80,14 @@ class LogitScan(wiring.Component):
         words, rows, row_addr = Signal(16), Signal(16), Signal(WORD_BITS)
         fresh, within = Signal(), Signal()  # the next lane is the first of a pass; it is not the first of a row
         lane_end, row_end = Signal(), Signal()  # registers, for much hangs on them
-        final = Signal()  # the pass's last word of this row, a cycle after it begins
-        m.d.sync += final.eq(words == 1)
+        final = Signal()  # the pass's last word of this row, two cycles after it begins
+        more = register(m, rows != 1, "more")  # rows after this one
+        # a cycle late: a word takes at least four
+        word_over, pass_over, row_over = Signal(), Signal(), Signal()
+        m.d.sync += [
+            final.eq(words == 1), word_over.eq(tag.en & lane_end), pass_over.eq(tag.en & row_end),
+            row_over.eq(tag.en & row_end & second),
+        ]
         m.d.comb += [
             self.begin.eq(self.active & fresh & ~second & self.go),
             tag.en.eq(self.active & (self.go | within)),
@@ -98,14 +104,19 @@ class LogitScan(wiring.Component):
                          lane_end.eq(lane == self.lanes - 2), row_end.eq((lane == self.lanes - 2) & final),
                          within.eq(~row_end | ~second)]
             with m.If(lane_end):
-                m.d.sync += [words.eq(words - 1), self.z_addr.eq(self.z_addr + 1)]
+                m.d.sync += self.z_addr.eq(self.z_addr + 1)
             with m.If(row_end):
-                m.d.sync += [words.eq(self.z_stride), second.eq(~second)]
+                m.d.sync += second.eq(~second)
                 with m.If(~second):
                     m.d.sync += self.z_addr.eq(row_addr)
                 with m.Else():
-                    m.d.sync += [row_addr.eq(self.z_addr + 1), rows.eq(rows - 1), self.active.eq(rows != 1)]
-                    m.d.sync += y_turn.eq(y_turn.rotate_left(1))
+                    m.d.sync += [self.active.eq(more), y_turn.eq(y_turn.rotate_left(1))]
+        with m.If(word_over):
+            m.d.sync += words.eq(words - 1)
+        with m.If(pass_over):
+            m.d.sync += words.eq(self.z_stride)
+        with m.If(row_over):
+            m.d.sync += [row_addr.eq(self.z_addr), rows.eq(rows - 1)]
         with m.If(self.y_en):
             m.d.sync += self.y_addr.eq(self.y_addr + 1)
         load = Signal()  # a cycle after ``start``, for much hangs on it

@@ -167,6 +167,7 @@ class TotalScan(wiring.Component):
         rest = Signal(signed(VectorLane.SUM_BITS - self.LOW), reset_less=True)
         total = Cat(low, high).as_signed()
         left, over = Signal(5, reset_less=True), Signal(reset_less=True)  # over: none left
+        none = register(m, self.drop == 0, "no_drop")
 
         with m.If(self.start | scanning):
             m.d.sync += [turn.eq(turn.rotate_left(1)), scanning.eq(~turn[-1])]
@@ -175,17 +176,18 @@ class TotalScan(wiring.Component):
         m.d.sync += [late.eq(reduce(or_, picked).as_signed()), pick.eq(self.start | scanning), fresh.eq(self.start),
                      merge.eq(pick), rest.eq(late[self.LOW:].as_signed()), merging.eq(merge)]
         with m.If(fresh):
-            m.d.sync += [low.eq(0), high.eq(0), left.eq(self.drop), over.eq(self.drop == 0)]
+            m.d.sync += [low.eq(0), high.eq(0)]
         with m.If(merge):
             m.d.sync += Cat(low, carry).eq(low + late[:self.LOW])
         with m.If(merging):
             m.d.sync += [high.eq((Cat(carry, high) + Cat(carry, rest).as_signed())[1:]), shifting.eq(~merge)]
-        with m.Elif(shifting):
+        m.d.sync += [left.eq(self.drop), over.eq(none)]
+        with m.If(shifting):  # all have been merged
             m.d.sync += [left.eq(left - 1), over.eq(left == 1), shifting.eq(~over)]
             with m.If(~over):
                 m.d.sync += Cat(low, high).eq(total >> 1)
         m.d.comb += [
             self.total.eq(total[:32].as_signed()),
-            self.done.eq(shifting & ~merging & over),
+            self.done.eq(shifting & over),
         ]
         return m
