@@ -12,7 +12,8 @@ __all__ = ["RouteProgress"]
 MILESTONE = re.compile(r"Info: (Packing|Running|Placed|Routing|Routed|Generating|Max frequency)")
 SPREADING = re.compile(r"Info: iter=(\d+) steplen")
 REFINE = re.compile(r"Info:\s+at iteration #(\d+): temp")
-ROUTE = re.compile(r"Info:\s+iter=(\d+) wires=\d+ overused=(\d+)")
+ROUTE = re.compile(r"Info:\s+iter=(\d+) wires=\d+ overused=(\d+)")  # router2
+ARCS = re.compile(r"Info:\s+\d+ \|\s+\d+\s+\d+ \|\s+\d+\s+\d+ \|\s+(\d+)\|")  # router1
 # shares of the time at which the parts begin, measured on the 8 x 8 machine
 SPREAD, SPREAD_END, ROUTED = 0.05, 0.40, 0.97
 REFINE_END, REFINEMENTS = 0.60, 20
@@ -33,7 +34,7 @@ class RouteProgress:
     def __init__(self, *, interval: float = 15.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._interval, self._clock = interval, clock
         self._began = self._spoke = clock()
-        self._share, self._detail, self._most_overused = 0.0, "", 0
+        self._share, self._detail, self._most_overused, self._most_arcs = 0.0, "", 0, 1
         self._fewest, self._iteration, self._of_fewest = math.inf, 0, 0
 
     @property
@@ -59,6 +60,10 @@ class RouteProgress:
             self._most_overused = max(self._most_overused, overused)
             part = 1 - math.log1p(overused) / max(1.0, math.log1p(self._most_overused))
             self._at(REFINE_END + (ROUTED - REFINE_END) * part, f"routing {found[1]}, {overused} wires used twice")
+        elif found := ARCS.match(line):
+            self._most_arcs = max(self._most_arcs, int(found[1]))
+            part = 1 - int(found[1]) / self._most_arcs
+            self._at(REFINE_END + (ROUTED - REFINE_END) * part, f"routing, {found[1]} arcs left")
         elif MILESTONE.match(line):
             return line.removeprefix("Info:").strip()
         else:

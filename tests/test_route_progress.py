@@ -1,5 +1,7 @@
 """Progress of nextpnr, on lines of its log."""
 
+import pytest
+
 from shiftgrad.route_progress import PATIENCE, RouteProgress
 
 LOG = (
@@ -17,12 +19,23 @@ LOG = (
      " 97 %, about 0 min left (routing 9, 0 wires used twice)"),
     ("Info: something else", None),
 )
+ARCS = (
+    ("Info: Routing 142028 arcs.", "Routing 142028 arcs."),
+    ("Info:    IterCnt |  w/ripup   wo/ripup |  w/r  wo/r |      arcs| batch(sec) total(sec)|", None),
+    ("Info:       1000 |      220        779 |  220   779 |    140000|       2.69       2.69|",
+     " 60 %, about 0 min left (routing, 140000 arcs left)"),
+    ("Info:     160000 |    22948     135316 |  234   766 |     14000|       0.99     113.05|",
+     " 93 %, about 0 min left (routing, 14000 arcs left)"),
+    ("Info:     181136 |    26213     150343 |   11   106 |         0|       0.83     143.32|",
+     " 97 %, about 0 min left (routing, 0 arcs left)"),
+)
 
 
-def test_a_run() -> None:
+@pytest.mark.parametrize("log", [LOG, ARCS], ids=["router2", "router1"])
+def test_a_run(log: tuple[tuple[str, str | None], ...]) -> None:
     now = [0.0]
     progress = RouteProgress(interval=15.0, clock=lambda: now[0])
-    for line, wanted in LOG:
+    for line, wanted in log:
         now[0] += 10.0 if wanted is None or "left" not in wanted else 20.0
         assert progress.feed(line) == wanted
 
