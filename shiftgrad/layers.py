@@ -62,9 +62,10 @@ class Layer:
         if not is_size(value := getattr(self, field)):
             raise self._error(f"{field} must be an integer from 1, got {value!r}")
 
-    def _check_range(self, value: object) -> None:
+    def _check_range(self, field: str) -> None:
+        value = getattr(self, field)
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= ZERO_RANGE_MAX:
-            raise self._error(f"zero_range must be a number above 0, up to {ZERO_RANGE_MAX:g}, got {value!r}")
+            raise self._error(f"{field} must be a number above 0, up to {ZERO_RANGE_MAX:g}, got {value!r}")
 
     def _check_choice(self, field: str, choices: tuple[object, ...]) -> None:
         if (value := getattr(self, field)) not in choices or isinstance(value, bool):
@@ -95,7 +96,7 @@ class Dense(Layer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_size("units")
-        self._check_range(self.zero_range)
+        self._check_range("zero_range")
 
     def output(self, shape: Shape) -> Shape:
         if max(shape[:2]) > KERNEL_MAX:
@@ -139,7 +140,7 @@ class Conv(Layer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_size("channels")
-        self._check_range(self.zero_range)
+        self._check_range("zero_range")
         self._check_choice("kernel", tuple(range(1, KERNEL_MAX + 1)))
         self._check_choice("step", (1, 2))
         self._check_choice("bias", BIASES)
@@ -195,7 +196,7 @@ class Block(Layer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_size("channels")
-        self._check_range(self.zero_range)
+        self._check_range("zero_range")
         self._check_choice("step", (1, 2))
         self._check_choice("shortcut", SHORTCUTS)
 
