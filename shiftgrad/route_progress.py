@@ -12,14 +12,13 @@ __all__ = ["RouteProgress"]
 MILESTONE = re.compile(r"Info: (Packing|Running|Placed|Routing|Routed|Generating|Max frequency)")
 SPREADING = re.compile(r"Info: iter=(\d+) steplen")
 REFINE = re.compile(r"Info:\s+at iteration #(\d+): temp")
-ROUTE = re.compile(r"Info:\s+iter=(\d+) wires=\d+ overused=(\d+)")  # router2
-ARCS = re.compile(r"Info:\s+\d+ \|\s+\d+\s+\d+ \|\s+\d+\s+\d+ \|\s+(\d+)\|")  # router1
+ROUTE = re.compile(r"Info:\s+(\d+) \|\s+\d+\s+\d+ \|\s+\d+\s+\d+ \|\s+(\d+)\|")
 # shares of the time at which the parts begin, measured on the 8 x 8 machine
-SPREAD, SPREAD_END, ROUTED = 0.05, 0.40, 0.97
-REFINE_END, REFINEMENTS = 0.60, 20
+SPREAD, SPREAD_END, ROUTED = 0.05, 0.35, 0.97
+REFINE_END, REFINEMENTS = 0.67, 20
 SPREADINGS = 550  # about as many iterations as the placer needs
-PATIENCE = 90  # iterations of the router without fewer wires used twice than ever before,
-MANY = 100  # when there are so many: the last few may take long, and go in the end
+# iterations of the router without fewer arcs left than ever before, when there are so many: the last few may take long
+PATIENCE, MANY = 90_000, 100
 
 
 class RouteProgress:
@@ -34,7 +33,7 @@ class RouteProgress:
     def __init__(self, *, interval: float = 15.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._interval, self._clock = interval, clock
         self._began = self._spoke = clock()
-        self._share, self._detail, self._most_overused, self._most_arcs = 0.0, "", 0, 1
+        self._share, self._detail, self._most = 0.0, "", 1
         self._fewest, self._iteration, self._of_fewest = math.inf, 0, 0
 
     @property
@@ -42,7 +41,7 @@ class RouteProgress:
         """Why the router will hardly finish; None while it gets on."""
         if self._fewest < MANY or self._iteration - self._of_fewest < PATIENCE:
             return None
-        return (f"{self._fewest:.0f} wires used twice at best after {self._iteration} iterations, no fewer in the last "
+        return (f"{self._fewest:.0f} arcs left at best after {self._iteration} iterations, no fewer in the last "
                 f"{PATIENCE}; the design is too dense for the device, or try another seed")
 
     def feed(self, line: str) -> str | None:
@@ -54,16 +53,11 @@ class RouteProgress:
             part = min(1.0, int(found[1]) / REFINEMENTS)
             self._at(SPREAD_END + (REFINE_END - SPREAD_END) * part, f"refinement {found[1]}")
         elif found := ROUTE.match(line):
-            overused, self._iteration = int(found[2]), int(found[1])
-            if overused < self._fewest:
-                self._fewest, self._of_fewest = overused, self._iteration
-            self._most_overused = max(self._most_overused, overused)
-            part = 1 - math.log1p(overused) / max(1.0, math.log1p(self._most_overused))
-            self._at(REFINE_END + (ROUTED - REFINE_END) * part, f"routing {found[1]}, {overused} wires used twice")
-        elif found := ARCS.match(line):
-            self._most_arcs = max(self._most_arcs, int(found[1]))
-            part = 1 - int(found[1]) / self._most_arcs
-            self._at(REFINE_END + (ROUTED - REFINE_END) * part, f"routing, {found[1]} arcs left")
+            self._iteration, arcs = int(found[1]), int(found[2])
+            if arcs < self._fewest:
+                self._fewest, self._of_fewest = arcs, self._iteration
+            self._most = max(self._most, arcs)
+            self._at(REFINE_END + (ROUTED - REFINE_END) * (1 - arcs / self._most), f"routing, {arcs} arcs left")
         elif MILESTONE.match(line):
             return line.removeprefix("Info:").strip()
         else:

@@ -29,8 +29,6 @@ class Board:
     uart : resource with pins ``rx`` and ``tx``, seen from the FPGA
     leds : LED numbers of busy and error
     drive_high : (resource, pin) the board wants at 1
-    aim_hz : frequency placement and routing work towards, more than they reach; ``clock_hz`` when None
-    crowded : the machine nearly fills its device: placed evenly, routed with patience
     family : of its device; others than the ECP5 have a class of their own
     block_rams : of its device, when the banks of the lanes and the array's multipliers are to have fixed places
     """
@@ -46,8 +44,6 @@ class Board:
     leds: tuple[int, int] = (0, 1)
     drive_high: tuple[tuple[str, str], ...] = ()
     block_rams: BlockRams | None = None
-    aim_hz: int | None = None
-    crowded: bool = False
     family: str = "ECP5"
 
     def __post_init__(self) -> None:

@@ -13,7 +13,6 @@ BOARD = Board(
     platform=ECP55GEVNPlatform,
     oscillator="clk12",
     oscillator_hz=12_000_000,
-    clock_hz=96_000_000,
-    aim_hz=125_000_000,
+    clock_hz=144_000_000,
     block_rams=LFE5U_85F,
 )

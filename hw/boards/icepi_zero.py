@@ -13,7 +13,6 @@ BOARD = Board(
     platform=IcepiZero1_3Platform,
     oscillator="clk50",
     oscillator_hz=50_000_000,
-    clock_hz=50_000_000,
+    clock_hz=100_000_000,
     block_rams=LFE5U_25F,
-    crowded=True,
 )

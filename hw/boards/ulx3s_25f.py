@@ -13,8 +13,7 @@ BOARD = Board(
     platform=ULX3S_25F_Platform,
     oscillator="clk25",
     oscillator_hz=25_000_000,
-    clock_hz=50_000_000,
+    clock_hz=100_000_000,
     drive_high=(("esp32", "gpio0"),),  # low would let the ESP32 reload the FPGA
     block_rams=LFE5U_25F,
-    crowded=True,
 )
