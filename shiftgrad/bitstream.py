@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata, util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from shiftgrad.config import get_config
 from shiftgrad.route_progress import RouteProgress
@@ -39,6 +42,7 @@ WRITE = "synth_ecp5 -nowidelut -top top -run map_cells:; write_json top.json"
 PYOSYS = ("import sys; from pyosys import libyosys as y; d = y.Design(); "
           "[y.run_pass(p.strip(), d) for p in sys.argv[1].split(';')]")  # runs a script's passes
 
+SILENCE = 300  # seconds: making room for every cell is a matter of seconds, or with an unlucky seed of hours
 Progress = Callable[[str], None]
 CELLS = {"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "dsp": "MULT18X18D", "bram": "DP16KD"}
 
@@ -350,14 +354,19 @@ class _Flow:
             command, cwd=self.work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         ) as process:
             assert process.stdout is not None
+            line = ""
             try:
-                for line in process.stdout:
+                for line in _lines(process.stdout, SILENCE if route else None):
                     text.write(line)
                     text.flush()
                     if route and (news := route.feed(line)):
                         self.say(news)
                     if route and route.stuck:
                         raise BitstreamError(f"{step} stopped: {route.stuck} (see {log})")
+            except TimeoutError:
+                process.kill()
+                raise BitstreamError(f"{step} stopped: nothing for {SILENCE} s after {line.strip()!r}; the design is "
+                                     f"too dense for the device, or try another seed (see {log})") from None
             except BaseException:
                 process.kill()
                 raise
@@ -371,6 +380,27 @@ class _Flow:
     def say(self, line: str) -> None:
         """One line of progress."""
         self.progress(f"[{time.monotonic() - self.began:6.1f} s] {line}")
+
+
+def _lines(stream: IO[str], patience: float | None) -> Iterator[str]:
+    """The lines of ``stream``; ``TimeoutError`` when none comes for ``patience`` seconds."""
+    lines: queue.Queue[str] = queue.Queue()
+
+    def fill() -> None:
+        with suppress(ValueError):  # closed, after a kill
+            for line in stream:
+                lines.put(line)
+        lines.put("")
+
+    threading.Thread(target=fill, daemon=True).start()
+    while True:
+        try:
+            line = lines.get(timeout=patience)
+        except queue.Empty:
+            raise TimeoutError from None
+        if not line:
+            return
+        yield line
 
 
 def _slowest(clocks: dict[str, dict[str, float]], wanted_mhz: float) -> float:
