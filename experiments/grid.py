@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from shiftgrad.layers import ZERO_RANGE
 from shiftgrad.limits import DIMENSION_MAX
@@ -20,9 +22,7 @@ TITLES = {"fp32_bn": "FP32, batch norm", "fp32_fixup": "FP32, Fixup", "int8": "i
 BATCHES = (1, 2, 4, 8, 32, 128)
 FIRST = (1, 32, 2, 128, 4, 8)  # order of work
 SEEDS = (0, 1, 2)
-# most blocks that learn at the full rate, at which FP32 Fixup and int8 diverge with 9, and that need no wider range of
-# weights that start at zero
-SHALLOW = 3
+SHALLOW = 3  # most blocks that learn at the full rate, at which FP32 Fixup and int8 diverge with 9
 AROUND = (-1, 0, 1)  # learning rates tried, as shifts around the middle one
 TUNE_SEED = 0
 SHORT_TUNING = 32  # largest batch whose learning rate is chosen in shorter runs: beyond, those would have too few steps
@@ -50,6 +50,7 @@ class Study:
         every run takes the middle learning rate
     batches : mini-batch sizes
     seeds : of initial weights, rounding and the order of samples
+    zero_range : of int8 weights that start at zero, in He's deviations
     """
 
     dataset: str
@@ -58,6 +59,7 @@ class Study:
     tune_epochs: int | None = None
     batches: tuple[int, ...] = BATCHES
     seeds: tuple[int, ...] = SEEDS
+    zero_range: float = ZERO_RANGE
 
     @property
     def blocks(self) -> int:
@@ -70,10 +72,15 @@ class Study:
         return f"{self.dataset}-{self.blocks}blocks-{self.epochs}epochs"
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What a result says of it, in JSON's types."""
+        found: dict[str, Any] = json.loads(json.dumps(asdict(self) | {"blocks": self.blocks}))
+        return found
+
+    @property
     def network(self) -> Network:
         """The Fixup network; the one with batch normalisation has the same convolutions."""
-        return fixup_resnet(SHAPES[self.dataset], CLASSES, channels=self.channels,
-                            zero_range=1.0 if self.blocks > SHALLOW else ZERO_RANGE)
+        return fixup_resnet(SHAPES[self.dataset], CLASSES, channels=self.channels, zero_range=self.zero_range)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,18 +142,19 @@ class Job:
                      drops=(0.7, 0.7), flip=self.study.dataset == "cifar10", sample_every=max(1, 2048 // self.batch))
 
 
+HE = 1.0  # the range a quarter of which is too little for deep networks and for CIFAR-10
 GREY, DEEP_GREY = (8, 8, 16, 16), (8, *(8,) * 3, *(16,) * 3, *(32,) * 3)
 COLOUR, DEEP_COLOUR = (16, 16, 32, 64), (16, *(16,) * 3, *(32,) * 3, *(64,) * 3)
 STUDIES = (
     Study(dataset="digits", channels=GREY, epochs=15, tune_epochs=5),
     Study(dataset="mnist14", channels=GREY, epochs=4),
-    Study(dataset="digits", channels=DEEP_GREY, epochs=15),
-    Study(dataset="cifar10", channels=COLOUR, epochs=2),
+    Study(dataset="digits", channels=DEEP_GREY, epochs=15, zero_range=HE),
+    Study(dataset="cifar10", channels=COLOUR, epochs=2, zero_range=HE),
     Study(dataset="digits", channels=GREY, epochs=30, batches=(128,)),
-    Study(dataset="mnist14", channels=DEEP_GREY, epochs=4),
-    Study(dataset="cifar10", channels=DEEP_COLOUR, epochs=2),
-    Study(dataset="cifar10", channels=COLOUR, epochs=8, batches=(1, 4, 32), seeds=(0,)),
-    Study(dataset="cifar10", channels=DEEP_COLOUR, epochs=8, batches=(1, 4, 32), seeds=(0,)),
+    Study(dataset="mnist14", channels=DEEP_GREY, epochs=4, zero_range=HE),
+    Study(dataset="cifar10", channels=DEEP_COLOUR, epochs=2, zero_range=HE),
+    Study(dataset="cifar10", channels=COLOUR, epochs=8, batches=(1, 4, 32), seeds=(0,), zero_range=HE),
+    Study(dataset="cifar10", channels=DEEP_COLOUR, epochs=8, batches=(1, 4, 32), seeds=(0,), zero_range=HE),
 )
 SHORT = 7  # of them; the others follow when all of these are done
 

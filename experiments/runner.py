@@ -93,7 +93,7 @@ def run(work: Iterable[Job], store: Store, folders: Mapping[str, Path], stop: St
         data = datasets.load(job.study.dataset, folders.get(job.study.dataset))
         epochs, more = _train(job, validation(data) if job.tunes else data, hyper, store, stop, tick)
         result = {
-            "key": job.key, "study": asdict(job.study) | {"blocks": job.study.blocks}, "variant": job.variant,
+            "key": job.key, "study": job.study.facts, "variant": job.variant,
             "batch": job.batch, "seed": job.seed, "tunes": job.tunes, "lr_shift": hyper.lr_shift,
             "accuracy": epochs[-1].accuracy, "loss": epochs[-1].loss, "epochs": [asdict(e) for e in epochs],
             "train_samples": len(data.labels), "test_samples": len(data.test_labels),

@@ -28,7 +28,7 @@ class Store:
         self.folder = folder
 
     def take(self, path: Path) -> int:
-        """Keep the results of ``path``, an experiments.json, that are not here yet; how many those were.
+        """Keep the results of ``path``, an experiments.json, that are not here yet, of studies as they are; how many.
 
         Raises
         ------
@@ -36,12 +36,14 @@ class Store:
             ``path`` is not such a file
         """
         try:
-            entries = {entry["key"]: entry for entry in json.loads(path.read_text())}
+            entries = {(entry["key"], json.dumps(entry["study"], sort_keys=True)): entry
+                       for entry in json.loads(path.read_text())}
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise LookupError(f"{path}: wanted an experiments.json, got {error}") from error
-        new = [job for job in queue() if job.key in entries and self.result(job) is None]
-        for job in new:
-            write_text(self.result_path(job), json.dumps(entries[job.key], indent=1) + "\n")
+        found = [(job, entries.get((job.key, json.dumps(job.study.facts, sort_keys=True)))) for job in queue()]
+        new = [(job, entry) for job, entry in found if entry and self.result(job) is None]
+        for job, entry in new:
+            write_text(self.result_path(job), json.dumps(entry, indent=1) + "\n")
         return len(new)
 
     def result_path(self, job: Job) -> Path:

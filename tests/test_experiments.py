@@ -11,6 +11,7 @@ from experiments import grid, report, runner
 from experiments.grid import Job, Study
 from experiments.store import Store
 from shiftgrad.datasets import load
+from shiftgrad.layers import Block
 from shiftgrad.models import fixup_resnet
 from shiftgrad.train import Interrupted, Stop
 
@@ -19,9 +20,9 @@ TINY = Study(dataset="digits", channels=(4, 4, 8), epochs=1, tune_epochs=1, batc
 
 def fake(store: Store, job: Job, accuracy: float, **more: object) -> None:
     epochs = [{"epoch": 1, "step": 2, "train_loss": 1.0, "train_accuracy": 0.5, "loss": 1.0, "accuracy": accuracy}]
-    store.finish(job, {"key": job.key, "tunes": job.tunes, "variant": job.variant, "batch": job.batch,
-                       "seed": job.seed, "accuracy": accuracy, "lr_shift": job.lr_shift or 4, "epochs": epochs,
-                       "train_samples": 3, "test_samples": 4, **more})
+    store.finish(job, {"key": job.key, "study": job.study.facts, "tunes": job.tunes, "variant": job.variant,
+                       "batch": job.batch, "seed": job.seed, "accuracy": accuracy, "lr_shift": job.lr_shift or 4,
+                       "epochs": epochs, "train_samples": 3, "test_samples": 4, **more})
 
 
 def test_every_job_comes_once_behind_those_that_tune_it() -> None:
@@ -75,6 +76,11 @@ def test_a_deep_network_takes_half_the_rate(tmp_path: Path) -> None:
     for batch in grid.BATCHES:
         job = Job(study=deep, variant="int8", batch=batch, seed=0)
         assert Store(tmp_path).lr_shift(job) == grid.middle_shift(batch) + 1
+
+
+def test_the_network_has_its_study_s_range() -> None:
+    for study in grid.STUDIES:
+        assert {layer.zero_range for layer in study.network.layers if isinstance(layer, Block)} == {study.zero_range}
 
 
 def test_no_held_out_image_chooses_a_rate() -> None:
@@ -186,6 +192,8 @@ def test_results_of_another_folder_count_as_done(tmp_path: Path, monkeypatch: py
     with pytest.raises(Interrupted):  # nothing tunes what is done: the first that runs tunes batch 128
         runner.run([*whole.candidates, whole, *part.candidates], two, {}, Stop())
     assert ran == [part.candidates[0].key]
+    monkeypatch.setattr(grid, "STUDIES", (replace(TINY, zero_range=1.0),))
+    assert Store(tmp_path / "three").take(tmp_path / "experiments.json") == 0, "wanted no results of another study"
     with pytest.raises(LookupError, match="wanted an experiments.json, got"):
         two.take(tmp_path / "experiments.md")
 
