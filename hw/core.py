@@ -141,7 +141,7 @@ class Core(wiring.Component):
             drain.row.eq(issuer.row), drain.boundary.eq(issuer.boundary),
             drain.last.eq(issuer.closing & sequencer.last_part), drain.abort.eq(abort),
         ]
-        self.leaving = {name: register(m, getattr(drain, name), f"leaving_{name}")
+        self.leaving = {name: register(m, getattr(drain, name), f"leaving_{name}", resets=name in ("token", "done"))
                         for name in ("token", "offset", "lanes", "tile", "done")}
         shift = drain.shift
         for stage in range(PostProcessor.ACC_DELAY + 1):

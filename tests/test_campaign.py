@@ -5,6 +5,7 @@ import pytest
 from amaranth.hdl import Assert
 from click.testing import CliRunner
 
+from golden.machine import GoldenMachine
 from hw.top import to_verilog
 from shiftgrad.device import ABORT, ADDRESSES, START, DeviceError, GoldenDevice
 from shiftgrad.isa import LFSR_BASE, PRODUCTS, VECTORS, Flag, Memory, Opcode, Region, Status, encode
@@ -141,6 +142,38 @@ def test_abort_in_every_part_of_an_instruction(fresh, opcode):
         cycles += 7 + cycles // 20
     assert ended
     assert execute(fresh, case) == [Status.HALTED]
+
+
+@pytest.mark.parametrize("opcode", [*PRODUCTS, *VECTORS, Opcode.LOSS], ids=lambda opcode: opcode.name)
+def test_started_at_once_after_a_short_reset(fresh, opcode):
+    """In every part of an instruction: what the reset left is all there is; nothing else lands in the next run."""
+    seed = next(s for s in range(200) if len(one_case(s, opcode).program) == 2
+                and execute(GoldenDevice(CONFIG), one_case(s, opcode)) == [Status.HALTED])
+    print("seed", seed)
+    stopped, cycles = True, 0
+    while stopped:
+        fresh.reset()
+        load(fresh, one_case(seed, opcode))
+        fresh.simulation.write(ADDRESSES["CTRL"], [START])
+        fresh.simulation.tick(cycles)
+        stopped = fresh.simulation.busy
+        fresh.simulation.reset(1)
+        left = state(fresh)
+        fresh.simulation.write(ADDRESSES["CTRL"], [START])
+        assert fresh.wait() == Status.HALTED
+        golden = GoldenMachine(CONFIG)
+        for name, memory in golden.memories.items():
+            memory[:] = left[name]
+        for word in fresh.state.table:
+            golden.table[:, word] = left[f"table{word}"]
+        golden.program[:] = left["program"]
+        assert golden.run(0) == Status.HALTED
+        wanted = golden.memories | {"lfsr": golden.lfsr}
+        now = state(fresh)
+        for name, array in wanted.items():
+            np.testing.assert_array_equal(now[name], array, err_msg=f"{name}, reset after {cycles} cycles")
+        cycles += 1 + cycles // 50
+    assert cycles > 50
 
 
 def one_case(seed, opcode):
