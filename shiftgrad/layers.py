@@ -16,7 +16,7 @@ Shape = tuple[int, int, int]  # height, width, channels
 BIASES = (None, "channel", "scalar")
 SHORTCUTS = ("identity", "subsample", "conv")
 ZERO_RANGE = 0.25  # of He's deviation: what the exponent of a tensor that starts at zero is made for
-ZERO_RANGE_MAX = 4.0
+ZERO_RANGES = 2.0 ** -10, 4.0  # the least and the most of it
 
 
 class NetworkError(ValueError):
@@ -63,9 +63,9 @@ class Layer:
             raise self._error(f"{field} must be an integer from 1, got {value!r}")
 
     def _check_range(self, field: str) -> None:
-        value = getattr(self, field)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= ZERO_RANGE_MAX:
-            raise self._error(f"{field} must be a number above 0, up to {ZERO_RANGE_MAX:g}, got {value!r}")
+        value, (least, most) = getattr(self, field), ZERO_RANGES
+        if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
+            raise self._error(f"{field} must be a number from {least} to {most:g}, got {value!r}")
 
     def _check_choice(self, field: str, choices: tuple[object, ...]) -> None:
         if (value := getattr(self, field)) not in choices or isinstance(value, bool):
