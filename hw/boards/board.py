@@ -29,6 +29,7 @@ class Board:
     uart : resource with pins ``rx`` and ``tx``, seen from the FPGA
     leds : LED numbers of busy and error
     drive_high : (resource, pin) the board wants at 1
+    aim_hz : frequency the heap placer works towards, more than it reaches; the static placer, which has none, when None
     family : of its device; others than the ECP5 have a class of their own
     block_rams : of its device, when the banks of the lanes and the array's multipliers are to have fixed places
     """
@@ -44,6 +45,7 @@ class Board:
     leds: tuple[int, int] = (0, 1)
     drive_high: tuple[tuple[str, str], ...] = ()
     block_rams: BlockRams | None = None
+    aim_hz: int | None = None
     family: str = "ECP5"
 
     def __post_init__(self) -> None:
