@@ -33,7 +33,7 @@ class LinkTarget(Component):
     dropped : Out(1)   one cycle for each frame dropped or byte with a framing error
 
     Latency: the first bus access starts 6 cycles after the last byte is received; each access costs 3 cycles more than
-    the bus takes.
+    there are from ``valid`` to ``ready``.
     """
 
     latency = 6

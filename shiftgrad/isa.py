@@ -269,8 +269,9 @@ _BASIC = (
     Register(name="CONFIG", address=0x04, access="ro", doc="[7:0] T, [15:8] log2 of the table's entries rounded up, "
              "bit 16: ACT and VEC take writes while a program runs"),
     Register(name="CTRL", address=0x08, access="wo",
-             doc="bit 0: start at START_PC; bit 1: abort at once, whatever bit 0 says (what the instruction was "
-                 "writing is then undefined); bit 2: clear the counters"),
+             doc="bit 0: start at START_PC; bit 1: abort, whatever bit 0 says (what the instruction was writing is "
+                 "then undefined; STATUS is busy, and a start a bus error, until the last unit has stopped); bit 2: "
+                 "clear the counters"),
     Register(name="STATUS", address=0x0C, access="ro", doc="bit 0: busy; [15:8] status code"),
     Register(name="PC", address=0x10, access="ro", doc="instruction running, or stopped at"),
     Register(name="START_PC", address=0x14, access="rw", doc="[15:0] where start begins"),
