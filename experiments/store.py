@@ -36,14 +36,13 @@ class Store:
             ``path`` is not such a file
         """
         try:
-            entries = {(entry["key"], json.dumps(entry["study"], sort_keys=True)): entry
-                       for entry in json.loads(path.read_text())}
+            entries = {entry["key"]: entry for entry in json.loads(path.read_text()) if entry["study"]}
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise LookupError(f"{path}: wanted an experiments.json, got {error}") from error
-        found = [(job, entries.get((job.key, json.dumps(job.study.facts, sort_keys=True)))) for job in queue()]
-        new = [(job, entry) for job, entry in found if entry and self.result(job) is None]
-        for job, entry in new:
-            write_text(self.result_path(job), json.dumps(entry, indent=1) + "\n")
+        new = [job for job in queue() if self.result(job) is None
+               and entries.get(job.key, {}).get("study") == job.study.facts]
+        for job in new:
+            write_text(self.result_path(job), json.dumps(entries[job.key], indent=1) + "\n")
         return len(new)
 
     def result_path(self, job: Job) -> Path:
@@ -55,9 +54,10 @@ class Store:
         return self.folder / f"{job.key}.{'npz' if job.variant == 'int8' else 'pt'}"
 
     def result(self, job: Job) -> dict[str, Any] | None:
-        """What it found; None when it is not done."""
+        """What it found; None when it is not done, or was of a study that has changed."""
         path = self.result_path(job)
-        return json.loads(path.read_text()) if path.exists() else None
+        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return found if found.get("study") == job.study.facts else None
 
     def finish(self, job: Job, result: dict[str, Any]) -> None:
         """Keep ``result``; the checkpoint goes."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import re
+import select
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata, util
 from pathlib import Path
@@ -364,7 +362,7 @@ class _Flow:
         log, began = self.out / "logs" / f"{step}.log", time.monotonic()
         route = RouteProgress() if step.startswith("route") else None
         with log.open("w") as text, subprocess.Popen(
-            command, cwd=self.work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+            command, cwd=self.work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as process:
             assert process.stdout is not None
             line = ""
@@ -395,25 +393,25 @@ class _Flow:
         self.progress(f"[{time.monotonic() - self.began:6.1f} s] {line}")
 
 
-def _lines(stream: IO[str], patience: float | None) -> Iterator[str]:
-    """The lines of ``stream``; ``TimeoutError`` when none comes for ``patience`` seconds."""
-    lines: queue.Queue[str] = queue.Queue()
+def _lines(stream: IO[bytes], patience: int | None) -> Iterator[str]:
+    """The lines of ``stream``; ``TimeoutError`` when nothing comes for ``patience`` seconds.
 
-    def fill() -> None:
-        with suppress(ValueError):  # closed, after a kill
-            for line in stream:
-                lines.put(line)
-        lines.put("")
-
-    threading.Thread(target=fill, daemon=True).start()
+    They are counted one by one: a pause of the whole computer is one of them.
+    """
+    begun, quiet = b"", 0
     while True:
-        try:
-            line = lines.get(timeout=patience)
-        except queue.Empty:
-            raise TimeoutError from None
-        if not line:
+        if not select.select([stream], [], [], 1.0)[0]:
+            quiet += 1
+            if quiet == patience:
+                raise TimeoutError
+            continue
+        quiet, found = 0, os.read(stream.fileno(), 1 << 16)
+        *lines, begun = (begun + found).split(b"\n")
+        yield from (line.decode(errors="replace") + "\n" for line in lines)
+        if not found:
+            if begun:
+                yield begun.decode(errors="replace")
             return
-        yield line
 
 
 def _slowest(clocks: dict[str, dict[str, float]], wanted_mhz: float) -> float:

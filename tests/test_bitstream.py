@@ -231,12 +231,12 @@ def test_a_router_that_gets_nowhere_is_stopped(tmp_path: Path) -> None:
 
 
 def test_a_placer_that_gets_nowhere_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bitstream, "SILENCE", 1)
+    monkeypatch.setattr(bitstream, "SILENCE", 3)
     flow = bitstream._Flow(BOARD, None, tmp_path, tmp_path, lambda _: None)
     (tmp_path / "logs").mkdir()
     quiet = "import time; print('Info: Strict legalising 9 cells...', flush=True); time.sleep(600)"
-    stopped = "route-1 stopped: nothing for 1 s after 'Info: Strict legalising 9 cells"
+    stopped = "route-1 stopped: nothing for 3 s after 'Info: Strict legalising 9 cells"
     with pytest.raises(BitstreamError, match=stopped) as failed:
         flow.run_process("route-1", [sys.executable, "-c", quiet])
     assert not failed.value.killed  # so the next seed is tried
-    flow.run_process("synthesis", [sys.executable, "-c", "import time; time.sleep(2)"])  # Yosys is quiet at times
+    flow.run_process("synthesis", [sys.executable, "-c", "import time; time.sleep(4)"])  # Yosys is quiet at times

@@ -220,6 +220,6 @@ def test_the_range_of_weights_that_start_at_zero() -> None:
     quarter, whole = exponents(), exponents(zero_range=1.0)
     zeros = {"block1.conv2.weight", "block2.conv2.weight", "fc.weight"}
     assert {name: whole[name] - quarter[name] for name in quarter} == {name: 2 * (name in zeros) for name in quarter}
-    for wrong in (0, 5.0, True, "1", float("nan")):
+    for wrong in (0, 2.0 ** -11, 5.0, True, "1", float("nan")):
         with pytest.raises(NetworkError, match="layer block1: zero_range must be a number from 0.0009765625 to 4, got"):
             fixup_resnet((8, 8, 1), 10, channels=(4, 4), zero_range=wrong)  # type: ignore[arg-type]

@@ -194,6 +194,7 @@ def test_results_of_another_folder_count_as_done(tmp_path: Path, monkeypatch: py
     assert ran == [part.candidates[0].key]
     monkeypatch.setattr(grid, "STUDIES", (replace(TINY, zero_range=1.0),))
     assert Store(tmp_path / "three").take(tmp_path / "experiments.json") == 0, "wanted no results of another study"
+    assert one.result(whole) and one.result(replace(whole, study=grid.STUDIES[0])) is None
     with pytest.raises(LookupError, match="wanted an experiments.json, got"):
         two.take(tmp_path / "experiments.md")
 
