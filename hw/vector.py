@@ -173,7 +173,8 @@ class VectorUnit(wiring.Component):
         scan = TotalScan(lanes=self.size)
         m.submodules.scan = ResetInserter(self.abort)(scan)
         m.d.comb += [
-            scan.start.eq(register(m, control.total & end[self.ACC_STAGE - 1] & ~self.abort, "scan_start")),
+            scan.start.eq(register(m, control.total & end[self.ACC_STAGE - 1] & ~self.abort, "scan_start",
+                                  resets=True)),
             scan.drop.eq(control.drop),
             *(scan.sums[n].eq(lane_sum) for n, lane_sum in enumerate(sums)),
         ]

@@ -146,39 +146,56 @@ def test_abort_in_every_part_of_an_instruction(fresh, opcode):
 
 @pytest.mark.parametrize("opcode", [*PRODUCTS, *VECTORS, Opcode.LOSS], ids=lambda opcode: opcode.name)
 def test_started_at_once_after_a_short_reset(fresh, opcode):
-    """In every part of an instruction: what the reset left is all there is; nothing else lands in the next run."""
-    seed = next(s for s in range(200) if len(one_case(s, opcode).program) == 2
-                and execute(GoldenDevice(CONFIG), one_case(s, opcode)) == [Status.HALTED])
+    start_at_once(fresh, opcode, pace=100)
+
+
+@pytest.mark.parametrize("opcode", [Opcode.GRAD, Opcode.SUM], ids=lambda opcode: opcode.name)
+def test_started_at_once_after_a_short_reset_of_many_lanes(opcode):
+    """A SUM's total comes the later the more lanes there are, and would be early in the next run."""
+    device = VerilatorDevice(small_config(16))
+    start_at_once(device, opcode, pace=1000)
+    device.close()
+
+
+def start_at_once(device, opcode, *, pace):
+    """Reset for a cycle in (nearly) every cycle, the more the higher the ``pace``, of an instruction, and start again.
+
+    What the reset left is all there is: nothing else lands in the next run.
+    """
+    config = device.config
+    seed = next(s for s in range(200) if len(one_case(s, opcode, config).program) == 2
+                and execute(GoldenDevice(config), one_case(s, opcode, config)) == [Status.HALTED])
     print("seed", seed)
     stopped, cycles = True, 0
     while stopped:
-        fresh.reset()
-        load(fresh, one_case(seed, opcode))
-        fresh.simulation.write(ADDRESSES["CTRL"], [START])
-        fresh.simulation.tick(cycles)
-        stopped = fresh.simulation.busy
-        fresh.simulation.reset(1)
-        left = state(fresh)
-        fresh.simulation.write(ADDRESSES["CTRL"], [START])
-        assert fresh.wait() == Status.HALTED
-        golden = GoldenMachine(CONFIG)
+        device.reset()
+        load(device, one_case(seed, opcode, config))
+        device.simulation.write(ADDRESSES["CTRL"], [START])
+        device.simulation.tick(cycles)
+        stopped = device.simulation.busy
+        device.simulation.reset(1)
+        left = state(device)
+        device.simulation.write(ADDRESSES["CTRL"], [START])
+        assert device.wait() == Status.HALTED
+        golden = GoldenMachine(config)
         for name, memory in golden.memories.items():
             memory[:] = left[name]
-        for word in fresh.state.table:
+        for word in device.state.table:
             golden.table[:, word] = left[f"table{word}"]
         golden.program[:] = left["program"]
         assert golden.run(0) == Status.HALTED
         wanted = golden.memories | {"lfsr": golden.lfsr}
-        now = state(fresh)
+        wanted |= {f"table{word}": golden.table[:, word] for word in device.state.table}
+        now = state(device)
         for name, array in wanted.items():
             np.testing.assert_array_equal(now[name], array, err_msg=f"{name}, reset after {cycles} cycles")
-        cycles += 1 + cycles // 50
+        cycles += 1 + cycles // pace
     assert cycles > 50
 
 
-def one_case(seed, opcode):
+def one_case(seed, opcode, config=CONFIG):
     """A program of one instruction."""
-    return random_case(seed, CONFIG, length=1, largest=9, operations=(opcode,))
+    return random_case(seed, config, length=1, largest=9, operations=(opcode,))
 
 
 def test_an_abort_of_an_idle_machine_keeps_the_results(fresh):
