@@ -134,6 +134,8 @@ def _train_int8(job: Job, data: Dataset, hyper: Hyper, save: Path, stop: Stop, t
     config = get_config(CONFIG)
     plan = compile_network(job.study.network, config, batch=hyper.batch, lr_shift=hyper.lr_shift, scale=SCALE)
     resume = checkpoints.load(save) if save.exists() else None
+    if resume:
+        resume.expect(save, network=job.study.network)
     trainer = Trainer(GoldenDevice(config), plan, data, replace(hyper, scale=SCALE), resume=resume, save=save)
     history = trainer.run(watch=_Watch(tick), stop=stop).history
     saturation = {phase: float(np.mean(values)) for phase, values in history.saturation.items()}
