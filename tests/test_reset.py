@@ -11,6 +11,7 @@ from hw.bus import HostBus
 from hw.host import HostInterface
 from hw.memory import SkewedMemory
 from hw.table import TensorTable
+from hw.vector import VectorUnit
 from shiftgrad.isa import DESCRIPTOR_WORDS, LFSR_BASE, Region
 from sim.programs import small_config
 
@@ -125,3 +126,36 @@ def test_a_word_of_a_memory_is_written_or_keeps_what_it_has(before: int, cycles:
 
     simulate(m, bench)
     assert (found[0] == 11).all() and set(found[1]) <= {22, 33}
+
+
+@pytest.mark.parametrize("size", [4, 16])
+def test_no_total_comes_after_a_reset(size: int) -> None:
+    """In any cycle of a SUM: lane by lane a total takes longer, and would be one of the next run's."""
+    m, reset, vector = Module(), Signal(), VectorUnit(size=size)
+    m.submodules.vector = ResetInserter(reset)(vector)
+    late = []
+
+    async def bench(ctx: Any) -> None:
+        for cycles in range(5, CYCLES):
+            ctx.set(reset, 1)
+            await ctx.tick().repeat(4)
+            ctx.set(reset, 0)
+            ctx.set(vector.control.total, 1)
+            ctx.set(vector.control.factor, 1)
+            for operand in (vector.a, vector.b, vector.dst):
+                for field in (operand.stride, operand.planes, operand.cols):
+                    ctx.set(field, 1)
+            await ctx.tick().repeat(4)
+            ctx.set(vector.start, 1)
+            await ctx.tick()
+            ctx.set(vector.start, 0)
+            await ctx.tick().repeat(cycles)
+            ctx.set(reset, 1)
+            await ctx.tick()
+            ctx.set(reset, 0)
+            for _ in range(60):
+                late.append(ctx.get(vector.token))
+                await ctx.tick()
+
+    simulate(m, bench)
+    assert not any(late)
