@@ -132,10 +132,7 @@ def test_stopped_in_mid_instruction(fresh, reset):
 
 @pytest.mark.parametrize("opcode", [*PRODUCTS, *VECTORS, Opcode.LOSS], ids=lambda opcode: opcode.name)
 def test_abort_in_every_part_of_an_instruction(fresh, opcode):
-    seed = next(s for s in range(200) if len(one_case(s, opcode).program) == 2
-                and execute(GoldenDevice(CONFIG), one_case(s, opcode)) == [Status.HALTED])
-    print("seed", seed)
-    case = one_case(seed, opcode)
+    case = one_case(opcode)
     ended, cycles = False, 0
     while not ended and cycles < 20_000:
         ended = not interrupt(fresh, case, cycles, reset=False)
@@ -146,48 +143,43 @@ def test_abort_in_every_part_of_an_instruction(fresh, opcode):
 
 @pytest.mark.parametrize("opcode", [*PRODUCTS, *VECTORS, Opcode.LOSS], ids=lambda opcode: opcode.name)
 def test_started_at_once_after_a_short_reset(fresh, opcode):
-    start_at_once(fresh, opcode, pace=100)
-
-
-def start_at_once(device, opcode, *, pace):
-    """Reset for a cycle in (nearly) every cycle, the more the higher the ``pace``, of an instruction, and start again.
-
-    What the reset left is all there is: nothing else lands in the next run.
-    """
-    config = device.config
-    seed = next(s for s in range(200) if len(one_case(s, opcode, config).program) == 2
-                and execute(GoldenDevice(config), one_case(s, opcode, config)) == [Status.HALTED])
-    print("seed", seed)
+    """In nearly every cycle of an instruction: what the reset left is all there is, the next run gets nothing else."""
+    case = one_case(opcode)
     stopped, cycles = True, 0
     while stopped:
-        device.reset()
-        load(device, one_case(seed, opcode, config))
-        device.simulation.write(ADDRESSES["CTRL"], [START])
-        device.simulation.tick(cycles)
-        stopped = device.simulation.busy
-        device.simulation.reset(1)
-        left = state(device)
-        device.simulation.write(ADDRESSES["CTRL"], [START])
-        assert device.wait() == Status.HALTED
-        golden = GoldenMachine(config)
+        fresh.reset()
+        load(fresh, case)
+        fresh.simulation.write(ADDRESSES["CTRL"], [START])
+        fresh.simulation.tick(cycles)
+        stopped = fresh.simulation.busy
+        fresh.simulation.reset(1)
+        left = state(fresh)
+        fresh.simulation.write(ADDRESSES["CTRL"], [START])
+        assert fresh.wait() == Status.HALTED
+        golden = GoldenMachine(CONFIG)
         for name, memory in golden.memories.items():
             memory[:] = left[name]
-        for word in device.state.table:
+        for word in fresh.state.table:
             golden.table[:, word] = left[f"table{word}"]
         golden.program[:] = left["program"]
         assert golden.run(0) == Status.HALTED
         wanted = golden.memories | {"lfsr": golden.lfsr}
-        wanted |= {f"table{word}": golden.table[:, word] for word in device.state.table}
-        now = state(device)
+        wanted |= {f"table{word}": golden.table[:, word] for word in fresh.state.table}
+        now = state(fresh)
         for name, array in wanted.items():
             np.testing.assert_array_equal(now[name], array, err_msg=f"{name}, reset after {cycles} cycles")
-        cycles += 1 + cycles // pace
+        cycles += 1 + cycles // 100
     assert cycles > 50
 
 
-def one_case(seed, opcode, config=CONFIG):
-    """A program of one instruction."""
-    return random_case(seed, config, length=1, largest=9, operations=(opcode,))
+def one_case(opcode):
+    """A program of one instruction that runs to its end."""
+    for seed in range(200):
+        case = random_case(seed, CONFIG, length=1, largest=9, operations=(opcode,))
+        if len(case.program) == 2 and execute(GoldenDevice(CONFIG), case) == [Status.HALTED]:
+            print("seed", seed)
+            return case
+    raise AssertionError(f"no {opcode.name} in 200 seeds")
 
 
 def test_an_abort_of_an_idle_machine_keeps_the_results(fresh):
