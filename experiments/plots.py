@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments.grid import TITLES, VARIANTS
 from shiftgrad.files import write_bytes
@@ -73,12 +74,13 @@ def curves(path: Path, results: Results, title: str) -> Path:
                                color=SHADES[variant], linewidth=1.3, alpha=0.85,
                                label=TITLES[variant] if not i else None)
             panel.set(title=f"batch {batch}", xlabel="epoch")
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         for panel in axes[len(batches):]:
             panel.set_visible(False)
         figure = axes[0].get_figure()
         assert figure
         figure.suptitle(title, x=0.01, ha="left", weight="bold")
         axes[0].set_ylabel("held-out accuracy, %")
-        axes[0].legend(loc="lower right")
+        axes[0].legend(loc="best")
 
     return draw(path, paint, columns=columns, rows=rows, width=3.9 * columns, height=2.9 * rows)
