@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shiftgrad.bitstream import CELLS
+from shiftgrad.build_report import CELLS
 from shiftgrad.files import write_bytes, write_text
 
 __all__ = ["CELL_FILE", "TITLES", "Area", "AreaError", "Cell", "cells_of", "count", "load", "save", "table", "write"]

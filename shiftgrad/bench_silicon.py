@@ -9,7 +9,7 @@ from typing import Any
 
 from shiftgrad import bench_plots, silicon, silicon_speed
 from shiftgrad.bench_text import rows
-from shiftgrad.bitstream import CELLS
+from shiftgrad.build_report import CELLS
 
 __all__ = ["BUILDS", "markdown", "measure", "plots", "summary"]
 

@@ -5,24 +5,23 @@ from __future__ import annotations
 import json
 import os
 import re
-import select
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from importlib import metadata, util
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
+from shiftgrad import tool
+from shiftgrad.build_report import CELLS, BitstreamError, Report, area_title, table, to_json
 from shiftgrad.config import get_config
-from shiftgrad.route_progress import RouteProgress
 
 if TYPE_CHECKING:
     from hw.boards import Board
 
-__all__ = ["BitstreamError", "Report", "area_title", "build", "read", "table", "to_json"]
+__all__ = ["PYOSYS", "Flow", "build", "flow_of", "synthesis"]
 
 # memories whose words are never read while they are written, or not for use (hw/memory.py asserts it for the banks):
 # logic for that case would double a bank
@@ -44,9 +43,7 @@ PYOSYS = ("import sys; from pyosys import libyosys as y; d = y.Design(); "
 # router2 shares wires out without looking at the time
 STATIC = ("--placer", "static", "--router", "router1")
 HEAP = ("--placer", "heap", "--placer-heap-timingweight", "30", "--router", "router1")
-SILENCE = 300  # seconds: making room for every cell is a matter of seconds, or with an unlucky seed of hours
 Progress = Callable[[str], None]
-CELLS = {"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "dsp": "MULT18X18D", "bram": "DP16KD"}
 
 
 def synthesis(design: str) -> str:
@@ -54,86 +51,6 @@ def synthesis(design: str) -> str:
     units = " ".join(UNIT.findall(design))
     keep, join = (part.format(units) if units else "" for part in (KEEP, JOIN))
     return READ + keep + UNTIL_MAPPING + MAPPING + join + WRITE
-
-
-class BitstreamError(RuntimeError):
-    """A build that did not make a bitstream.
-
-    Attributes
-    ----------
-    report : when it got as far as a routed design
-    killed : a signal ended a tool, which says nothing about the design
-    """
-
-    def __init__(self, message: str, report: Report | None = None, *, killed: bool = False) -> None:
-        super().__init__(message)
-        self.report, self.killed = report, killed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What was built.
-
-    Members
-    -------
-    design : the component on the board
-    clock_mhz, fmax_mhz, met : frequency it runs at, most after routing, and whether that is enough
-    lut, ff, dsp, bram : TRELLIS_COMB, TRELLIS_FF, MULT18X18D and DP16KD in use; ``available`` says how many there are
-    seed, seeds : the placement seed used; fmax of each one tried
-    tools, seconds : versions, and how long each step took
-    """
-
-    board: str
-    config: str
-    design: str
-    device: str
-    clock_mhz: float
-    fmax_mhz: float
-    met: bool
-    seed: int
-    lut: int
-    ff: int
-    dsp: int
-    bram: int
-    available: dict[str, int]
-    seeds: dict[int, float]
-    tools: dict[str, str]
-    seconds: dict[str, float] = field(default_factory=dict)
-
-
-def to_json(report: Report) -> str:
-    """The report as JSON text."""
-    return json.dumps(asdict(report), indent=2) + "\n"
-
-
-def read(path: Path) -> Report:
-    """The report of a finished build; ``BitstreamError`` when there is none."""
-    try:
-        found = json.loads(path.read_text())
-        return Report(**{**found, "seeds": {int(seed): mhz for seed, mhz in found["seeds"].items()}})
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BitstreamError(f"{path}: wanted a build's report.json, got {error}") from error
-
-
-def table(report: Report) -> str:
-    """The report as a text table."""
-    rows = [
-        ("board", report.board), ("device", report.device), ("configuration", report.config), ("design", report.design),
-        ("clock", f"{report.clock_mhz:.2f} MHz"),
-        ("fmax", f"{report.fmax_mhz:.2f} MHz ({'met' if report.met else 'NOT MET'})"),
-        *((name.upper(), f"{getattr(report, name)} of {total} ({100 * getattr(report, name) / total:.1f} %)")
-          for name, total in report.available.items()),
-        ("seed", str(report.seed)),
-        ("all seeds", ", ".join(f"{seed}: {mhz:.2f}" for seed, mhz in report.seeds.items())),
-        *((tool, version) for tool, version in report.tools.items()),
-    ]
-    width = max(len(name) for name, _ in rows)
-    return "".join(f"{name:<{width}}  {value}\n" for name, value in rows)
-
-
-def area_title(report: Report) -> str:
-    """Heading of the area by unit."""
-    return f"{report.board}: {report.config} on {report.device}, seed {report.seed}, {report.fmax_mhz:.1f} MHz"
 
 
 def build(board: Board | str, out_dir: Path | str, *, core: Any = None, seeds: Sequence[int] = (1,), best: bool = False,
@@ -166,14 +83,14 @@ def build(board: Board | str, out_dir: Path | str, *, core: Any = None, seeds: S
         return flow_of(target)(target, core, Path(work), out, progress).run(seeds, best)
 
 
-def flow_of(board: Board) -> type[_Flow]:
+def flow_of(board: Board) -> type[Flow]:
     """The build for the board's device."""
     from shiftgrad.bitstream_ice40 import Ice40Flow
 
-    return {"ECP5": _Flow, "iCE40": Ice40Flow}[board.family]
+    return {"ECP5": Flow, "iCE40": Ice40Flow}[board.family]
 
 
-class _Flow:
+class Flow:
     """One build for an ECP5 in ``work``, a folder next to its outputs; another family redefines what differs.
 
     Attributes
@@ -352,66 +269,18 @@ class _Flow:
         self.say(f"{self.out / (self.board.name + '.bit')}: {report.fmax_mhz:.2f} MHz, {cells}")
 
     def tool(self, step: str, command: list[str]) -> None:
-        """Run a YoWASP entry point ``module:function`` with arguments in a process of its own."""
-        module, function = command[0].split(":")
-        code = f"import sys; from {module} import {function} as run; sys.exit(run())"
-        self.run_process(step, [sys.executable, "-c", code, *command[1:]])
+        """Run a YoWASP entry point ``module:function`` with arguments."""
+        self.run_process(step, [*tool.yowasp(command[0]), *command[1:]])
 
     def run_process(self, step: str, command: list[str]) -> None:
-        """Run ``command`` in the work folder, its output in a log, its milestones as progress."""
-        log, began = self.out / "logs" / f"{step}.log", time.monotonic()
-        route = RouteProgress() if step.startswith("route") else None
-        with log.open("w") as text, subprocess.Popen(
-            command, cwd=self.work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        ) as process:
-            assert process.stdout is not None
-            line = ""
-            try:
-                for line in _lines(process.stdout, SILENCE if route else None):
-                    text.write(line)
-                    text.flush()
-                    if route and (news := route.feed(line)):
-                        self.say(news)
-                    if route and route.stuck:
-                        raise BitstreamError(f"{step} stopped: {route.stuck} (see {log})")
-            except TimeoutError:
-                process.kill()
-                raise BitstreamError(f"{step} stopped: nothing for {SILENCE} s after {line.strip()!r}; the design is "
-                                     f"too dense for the device, or try another seed (see {log})") from None
-            except BaseException:
-                process.kill()
-                raise
+        """Run ``command`` in the work folder, its output in a log; how long it took is in ``seconds`` then."""
+        began = time.monotonic()
+        tool.run(step, command, cwd=self.work, log=self.out / "logs" / f"{step}.log", say=self.say)
         self.seconds[step] = time.monotonic() - began
-        if process.returncode:
-            lines = [line for line in log.read_text().splitlines() if line.strip()] or ["no output"]
-            last = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1])
-            raise BitstreamError(f"{step} failed with exit code {process.returncode}: {last} (see {log})",
-                                 killed=process.returncode < 0)
 
     def say(self, line: str) -> None:
         """One line of progress."""
         self.progress(f"[{time.monotonic() - self.began:6.1f} s] {line}")
-
-
-def _lines(stream: IO[bytes], patience: int | None) -> Iterator[str]:
-    """The lines of ``stream``; ``TimeoutError`` when nothing comes for ``patience`` seconds.
-
-    They are counted one by one: a pause of the whole computer is one of them.
-    """
-    begun, quiet = b"", 0
-    while True:
-        if not select.select([stream], [], [], 1.0)[0]:
-            quiet += 1
-            if quiet == patience:
-                raise TimeoutError
-            continue
-        quiet, found = 0, os.read(stream.fileno(), 1 << 16)
-        *lines, begun = (begun + found).split(b"\n")
-        yield from (line.decode(errors="replace") + "\n" for line in lines)
-        if not found:
-            if begun:
-                yield begun.decode(errors="replace")
-            return
 
 
 def _slowest(clocks: dict[str, dict[str, float]], wanted_mhz: float) -> float:

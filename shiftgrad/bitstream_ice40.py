@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from shiftgrad.bitstream import Report, _Flow
+from shiftgrad.bitstream import Flow
+from shiftgrad.build_report import Report
 from shiftgrad.config import get_config
 
 __all__ = ["Ice40Flow"]
@@ -13,7 +14,7 @@ __all__ = ["Ice40Flow"]
 REGISTERS = "SB_DFF"
 
 
-class Ice40Flow(_Flow):
+class Ice40Flow(Flow):
     """One build in ``work``; the report's ``lut`` are logic cells, its ``ff`` those that use their flip-flop."""
 
     script = "read_rtlil top.il; synth_ice40 -top top; write_json top.json"

@@ -357,18 +357,19 @@ def bitstream(board: str, out: Path | None, seeds: tuple[int, ...], best: bool, 
       shiftgrad bitstream --board ulx3s_85f --seeds 1,2,3,4 --best
     """
     from hw.boards import board_names
-    from shiftgrad import bitstream as flow
+    from shiftgrad.bitstream import build
+    from shiftgrad.build_report import BitstreamError, table, to_json
 
     if board not in board_names():
         raise click.BadParameter(f"no board {board!r}; there are: {', '.join(board_names())}")
     if not seeds:
         raise click.BadParameter("--seeds: wanted at least one, got none")
     try:
-        built = flow.build(board, out or Path("build/bitstream") / board, seeds=seeds, best=best,
-                           progress=lambda line: click.echo(line, err=True))
-    except flow.BitstreamError as error:
+        built = build(board, out or Path("build/bitstream") / board, seeds=seeds, best=best,
+                      progress=lambda line: click.echo(line, err=True))
+    except BitstreamError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(flow.to_json(built) if as_json else flow.table(built), nl=False)
+    click.echo(to_json(built) if as_json else table(built), nl=False)
 
 
 @main.command()
@@ -388,13 +389,13 @@ def area(board: str, folder: Path | None, docs: Path, as_json: bool) -> None:
     from dataclasses import asdict
 
     from shiftgrad import area as areas
-    from shiftgrad import bitstream as flow
+    from shiftgrad import build_report as reports
 
     built = folder or Path("build/bitstream") / board
     try:
-        report, cells = flow.read(built / "report.json"), areas.load(built / areas.CELL_FILE)
-        paths = areas.write(cells, docs, f"area-{board}", flow.area_title(report), asdict(report))
-    except (flow.BitstreamError, areas.AreaError) as error:
+        report, cells = reports.read(built / "report.json"), areas.load(built / areas.CELL_FILE)
+        paths = areas.write(cells, docs, f"area-{board}", reports.area_title(report), asdict(report))
+    except (reports.BitstreamError, areas.AreaError) as error:
         raise click.ClickException(str(error)) from error
     if as_json:
         _print_json(json.loads(paths[0].read_text()))
@@ -423,7 +424,7 @@ def silicon(seeds: tuple[int, ...], only: str, hours: float | None, out: Path, a
     """
     from shiftgrad import bench_silicon
     from shiftgrad import silicon as chips
-    from shiftgrad.bitstream import BitstreamError
+    from shiftgrad.build_report import BitstreamError
 
     wanted = chips.builds(seeds, only)
     if not wanted:

@@ -15,7 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shiftgrad.bitstream import CELLS, BitstreamError, _Flow, flow_of
+from shiftgrad.bitstream import Flow, flow_of
+from shiftgrad.build_report import CELLS, BitstreamError
 from shiftgrad.files import write_text
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def run(wanted: Sequence[Build], out: Path, *, hours: float | None = None, progr
             write_text(path, json.dumps(result, indent=1) + "\n")
 
 
-def _result(flow: _Flow, build: Build, design: str, netlist: Path) -> dict[str, Any]:
+def _result(flow: Flow, build: Build, design: str, netlist: Path) -> dict[str, Any]:
     """Synthesis unless ``netlist`` is its result, placement, routing; what the tools cannot route is a result too."""
     try:
         if netlist.exists():
@@ -105,7 +106,7 @@ def _result(flow: _Flow, build: Build, design: str, netlist: Path) -> dict[str, 
             "seconds": {name: round(spent, 1) for name, spent in flow.seconds.items()}}
 
 
-def fingerprint(flow: _Flow) -> str:
+def fingerprint(flow: Flow) -> str:
     """Of a generated design and the tools that will build it, with what comes between them."""
     from hw.boards import floorplan, output_registers
 

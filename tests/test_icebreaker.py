@@ -6,7 +6,8 @@ import pytest
 from hw.boards import get_board
 from hw.boards.ice40 import Ice40Board
 from hw.boards.ice40_pll import pad_pll_settings
-from shiftgrad.bitstream import Report, flow_of, read
+from shiftgrad.bitstream import flow_of
+from shiftgrad.build_report import Report, read
 from shiftgrad.compiler import compile_network
 from shiftgrad.datasets import load
 from shiftgrad.device import GoldenDevice

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from hw.boards import board_names, output_registers
 from shiftgrad import bench, bench_silicon, bitstream, silicon, silicon_speed
-from shiftgrad.bitstream import BitstreamError
+from shiftgrad.build_report import BitstreamError
 from shiftgrad.cli import main
 from shiftgrad.config import CONFIGS, get_config
 from shiftgrad.estimate import resources
@@ -36,12 +36,12 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Replace RTL and tools: ``design`` is the netlist, ``mhz`` what a seed reaches (0 fails), ``runs`` what ran."""
     state: dict[str, Any] = {"design": "one", "mhz": {1: 60.0, 2: 50.0, 3: 70.0}, "runs": []}
 
-    def generate(self: bitstream._Flow) -> str:
+    def generate(self: bitstream.Flow) -> str:
         (self.work / "top.il").write_text(f"{state['design']} {self.board.config}")
         (self.work / self.CONSTRAINTS).write_text(self.board.name)
         return "Core"
 
-    def run(self: bitstream._Flow, step: str, command: list[str]) -> None:
+    def run(self: bitstream.Flow, step: str, command: list[str]) -> None:
         state["runs"].append((self.board.name, step))
         self.seconds[step] = 30.0
         if step == "synthesis":
@@ -55,9 +55,9 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
                 "fmax": {"pll": {"achieved": state["mhz"][seed], "constraint": wanted}},
                 "utilization": {name: {"used": used, "available": 1000} for name, used in USED.items()}}))
 
-    monkeypatch.setattr(bitstream._Flow, "generate", generate)
-    monkeypatch.setattr(bitstream._Flow, "run_process", run)
-    monkeypatch.setattr(bitstream._Flow, "area", lambda self, report: (self.work / "area.png").write_bytes(PICTURE))
+    monkeypatch.setattr(bitstream.Flow, "generate", generate)
+    monkeypatch.setattr(bitstream.Flow, "run_process", run)
+    monkeypatch.setattr(bitstream.Flow, "area", lambda self, report: (self.work / "area.png").write_bytes(PICTURE))
     return state
 
 
@@ -137,10 +137,10 @@ def test_what_cannot_be_routed_is_a_result(tmp_path: Path, tools: dict[str, Any]
 
 def test_a_tool_that_was_killed_is_no_result(tmp_path: Path, tools: dict[str, Any],
                                              monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(self: bitstream._Flow, step: str, command: list[str]) -> None:
+    def killed(self: bitstream.Flow, step: str, command: list[str]) -> None:
         raise BitstreamError(f"{step} failed with exit code -9: Killed", killed=True)
 
-    monkeypatch.setattr(bitstream._Flow, "run_process", killed)
+    monkeypatch.setattr(bitstream.Flow, "run_process", killed)
     with pytest.raises(BitstreamError, match="exit code -9"):
         silicon.run(silicon.builds((1,), SMALL), tmp_path, progress=lambda _: None)
     assert not silicon.read(tmp_path)
