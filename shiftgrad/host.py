@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftgrad import isa
-from shiftgrad.compiler import PIXEL_EXPONENT
-from shiftgrad.config import MEMORIES, Config
+from shiftgrad.config import MEMORIES
 from shiftgrad.device import ADDRESSES, Device, DeviceError
-from shiftgrad.images import mantissas
+from shiftgrad.images import pixels
 from shiftgrad.initialise import generator_seeds, initial_vectors, initial_weights
 from shiftgrad.isa import Memory, Region, Status
 from shiftgrad.plan import LOADED, Loading, Plan, Tensor
+from shiftgrad.tensor_words import pack_tensor, unpack_tensor
 
-__all__ = ["Batch", "Host", "MachineError", "StepResult", "pack_tensor", "pixels", "unpack_tensor"]
+__all__ = ["Batch", "Host", "MachineError", "StepResult"]
 
 Array = NDArray[Any]
 Batch = tuple[Array, Array]  # images and labels, as ``Host.load_batch`` takes them
@@ -66,40 +66,6 @@ class StepResult:
 
 def nothing() -> None:
     """No batch follows."""
-
-
-def pixels(images: Array) -> NDArray[np.int8]:
-    """int8 mantissas of ``images``: uint8 pixels are taken for grey ones, not centred; int8 stays as it is."""
-    if images.dtype == np.uint8:
-        return mantissas(images, centred=False)
-    if images.dtype != np.int8:
-        raise TypeError(f"images must be uint8 pixels or int8 mantissas (e = {PIXEL_EXPONENT}), got {images.dtype}")
-    if images.size and images.min() == -128:
-        raise ValueError("mantissas must be from -127 to 127, got -128")
-    return images
-
-
-def pack_tensor(values: Array, config: Config, memory: Memory) -> NDArray[np.uint32]:
-    """[rows, cols] mantissas as the 32-bit words the host writes; lanes beyond the last column are 0."""
-    name = MEMORIES[memory]
-    rows, cols = values.shape
-    stride, size = config.stride(cols), config.size
-    lanes = config.pitch(name) // config.lane_bytes(name)
-    dtype = np.dtype(f"<i{config.lane_bytes(name)}")
-    rowwise = np.zeros((rows, stride * size), dtype)
-    rowwise[:, :cols] = values.astype(dtype)
-    words = np.zeros((rows * stride, lanes), dtype)
-    words[:, :size] = rowwise.reshape(-1, size)
-    return words.view("<u4").reshape(-1).astype(np.uint32)
-
-
-def unpack_tensor(words: Array, shape: tuple[int, int], config: Config, memory: Memory) -> Array:
-    """The inverse of :func:`pack_tensor`: int16 from the vector memory, int8 from the others."""
-    name = MEMORIES[memory]
-    lanes = config.pitch(name) // config.lane_bytes(name)
-    values = np.ascontiguousarray(words, "<u4").view(f"<i{config.lane_bytes(name)}").reshape(-1, lanes)
-    dtype = np.int16 if memory == Memory.VEC else np.int8
-    return values[:, : config.size].reshape(shape[0], -1)[:, : shape[1]].astype(dtype)
 
 
 class Host:

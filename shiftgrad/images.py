@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Dataset", "DatasetError", "Images", "Part", "mantissas"]
+__all__ = ["Dataset", "DatasetError", "Images", "Part", "mantissas", "pixels"]
 
 Images = NDArray[np.uint8]
 Part = tuple[Images, Images]  # images and their labels
@@ -75,3 +76,14 @@ def mantissas(images: Images, centred: bool) -> NDArray[np.int8]:
     if centred:
         return np.maximum(images.astype(np.int16) - CENTRE, -127).astype(np.int8)
     return (images >> 1).astype(np.int8)
+
+
+def pixels(images: NDArray[Any]) -> NDArray[np.int8]:
+    """int8 mantissas of ``images``: uint8 pixels are taken for grey ones, not centred; int8 stays as it is."""
+    if images.dtype == np.uint8:
+        return mantissas(images, centred=False)
+    if images.dtype != np.int8:
+        raise TypeError(f"images must be uint8 pixels or int8 mantissas of exponent -7, got {images.dtype}")
+    if images.size and images.min() == -128:
+        raise ValueError("mantissas must be from -127 to 127, got -128")
+    return images

@@ -16,9 +16,9 @@ from hw.top import to_verilog
 from hw.uart import uart_divisor
 from shiftgrad.config import MEMORIES, get_config
 from shiftgrad.device import ADDRESSES, START, DeviceError
-from shiftgrad.host import pack_tensor
 from shiftgrad.isa import LOADABLE, Memory, Region
 from shiftgrad.serial_device import SerialDevice
+from shiftgrad.tensor_words import pack_tensor
 from sim.build import Progress, build
 from sim.compare import Comparison, Difference, MismatchError, compare_registers, compare_words
 from sim.machine import machine_state, public

@@ -14,9 +14,11 @@ from shiftgrad.compiler import compile_network
 from shiftgrad.config import CONFIGS, SIZES, Config
 from shiftgrad.datasets import load
 from shiftgrad.device import ADDRESSES, DeviceError, GoldenDevice
-from shiftgrad.host import Host, MachineError, pack_tensor, pixels, unpack_tensor
+from shiftgrad.host import Host, MachineError
+from shiftgrad.images import pixels
 from shiftgrad.isa import LOADS_WHILE_BUSY, Memory, Opcode, Region, Status, encode
 from shiftgrad.models import Dense, GlobalAverage, MaxPool, Network, mlp
+from shiftgrad.tensor_words import pack_tensor, unpack_tensor
 
 Array = NDArray[Any]
 
