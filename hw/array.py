@@ -7,8 +7,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import multiplier
+from hw.logic import register
 from hw.multiplier import Multipliers, vendor_module
-from hw.scale import register
 
 __all__ = ["ACCUMULATORS", "ProcessingElement", "SystolicArray"]
 

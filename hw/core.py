@@ -11,11 +11,11 @@ from hw.drain import DrainController
 from hw.feeder import Feeder
 from hw.host import HostInterface
 from hw.issuer import Issuer
+from hw.logic import register
 from hw.loss import LossUnit
 from hw.memory import READ_LATENCY, SkewedMemory
 from hw.post import Gate, PostProcessor
 from hw.range import RangeUnit
-from hw.scale import register
 from hw.sequencer import Sequencer
 from hw.table import TensorTable
 from hw.vector import VectorUnit

@@ -4,9 +4,9 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigne
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.logic import register
 from hw.multiplier import Multipliers
 from hw.operand import Operand
-from hw.scale import register
 from hw.table import Descriptor
 from shiftgrad.config import Config
 from shiftgrad.isa import (

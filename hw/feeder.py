@@ -4,8 +4,8 @@ from amaranth.hdl import Array, Assert, Cat, Const, Module, Mux, Signal, Value, 
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.logic import register
 from hw.memory import READ_LATENCY
-from hw.scale import register
 
 __all__ = ["Feeder", "Slot"]
 

@@ -4,9 +4,9 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.logic import one_of, register, times
 from hw.multiplier import Multipliers
 from hw.operand import Operand
-from hw.scale import one_of, register, times
 from shiftgrad.config import WORD_BITS
 
 __all__ = ["Geometry", "Loops", "Steps"]

@@ -7,8 +7,8 @@ from amaranth.lib.wiring import In, Out
 
 from hw.bus import HostBus
 from hw.decoder import Instruction
+from hw.logic import one_of, register
 from hw.memory import READ_LATENCY, WRITE_DELAY, HostWord
-from hw.scale import one_of, register
 from shiftgrad.config import MEMORIES, WORD_BITS, Config
 from shiftgrad.isa import COUNTERS, LFSR_BASE, LOADABLE, LOADS_WHILE_BUSY, MAGIC, REGISTERS, Region, Status
 

@@ -6,7 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from golden.generator import default_seeds
 from hw.lfsr import Lfsr
-from hw.scale import FRACTION, Saturate, Scale, Shifter, register
+from hw.logic import register
+from hw.scale import FRACTION, Saturate, Scale, Shifter
 
 __all__ = ["Lane", "LaneControl", "LaneValue"]
 

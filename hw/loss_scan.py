@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
-from hw.scale import one_of, register
+from hw.logic import one_of, register
 from shiftgrad.config import WORD_BITS
 
 from .loss_exp import delayed

@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from hw.scale import register
+from hw.logic import register
 from shiftgrad.config import WORD_BITS
 
 __all__ = ["READ_LATENCY", "WRITE_DELAY", "HostWord", "SkewedMemory"]

@@ -10,7 +10,7 @@ from amaranth.hdl import Module, Mux, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.scale import register
+from hw.logic import register
 
 __all__ = ["LATENCY", "VENDORS", "Multipliers", "vendor_cells", "vendor_module"]
 

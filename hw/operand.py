@@ -4,8 +4,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.logic import times
 from hw.multiplier import Multipliers
-from hw.scale import times
 from hw.table import Descriptor
 from shiftgrad.config import WORD_BITS, Config
 from shiftgrad.isa import EXPONENT_MAX, EXPONENT_MIN, HISTORY, Memory, Status

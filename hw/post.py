@@ -5,8 +5,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.lane import Lane, LaneControl
+from hw.logic import register
 from hw.memory import READ_LATENCY, WRITE_DELAY
-from hw.scale import register
 from shiftgrad.config import WORD_BITS
 
 __all__ = ["Gate", "PostProcessor"]

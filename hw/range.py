@@ -4,7 +4,7 @@ from amaranth.hdl import Assert, Cat, Module, Mux, Signal, Value, signed, unsign
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.scale import register
+from hw.logic import register
 
 __all__ = ["RangeUnit"]
 

@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.scale import register
+from hw.logic import register
 
 __all__ = ["ScalarUnit"]
 

@@ -1,40 +1,15 @@
 """The shifters: left shift into a window, and shift + round + saturate (`fixed` of the numerics contract)."""
 
-from collections.abc import Iterable
-from functools import reduce
-from operator import add, or_
-
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["FRACTION", "ZERO_SHIFT", "Saturate", "Scale", "Shifter", "greater", "one_of",
-           "register", "symmetric", "times"]
+from hw.logic import at_least, register
+
+__all__ = ["FRACTION", "ZERO_SHIFT", "Saturate", "Scale", "Shifter", "symmetric"]
 
 FRACTION = 24  # fraction bits of the fixed-point value that is rounded, and bits of a random word
 ZERO_SHIFT = 32  # shifts from here up give zero
-
-
-def register(m: Module, value: Value, name: str, *, init: int | None = None, resets: bool = False) -> Signal:
-    """``value`` one cycle later, in a register without reset; of equal ones with one start synthesis keeps one.
-
-    What lets something be written must reset: the data beside it may.
-    """
-    stage = Signal(value.shape(), name=name, init=init, reset_less=not resets)
-    m.d.sync += stage.eq(value)
-    return stage
-
-
-def one_of(choices: Iterable[tuple[Value, Value]]) -> Value:
-    """The value whose condition holds, of pairs of which at most one does, without priorities; 0 for none."""
-    return reduce(or_, (Mux(chosen, value, 0) for chosen, value in choices))
-
-
-def times(value: Value, factor: int) -> Value:
-    """``value * factor``; with no power of two as a sum of shifts, for which synthesis takes no multiplier."""
-    if factor & (factor - 1) == 0:
-        return value * factor
-    return reduce(add, (value << bit for bit in range(factor.bit_length()) if factor >> bit & 1))
 
 
 def symmetric(value: Value, bits: int) -> tuple[Value, int]:
@@ -43,23 +18,6 @@ def symmetric(value: Value, bits: int) -> tuple[Value, int]:
     same = (top == 0) | top.all()
     lowest = value[-1] & (value[:bits - 1] == 0)  # the one too many of two's complement
     return ~same | lowest, (1 << bits - 1) - 1
-
-
-def at_least(n: Value, bound: int) -> Value:
-    """``n >= bound`` in lookup tables; synthesis would make a carry chain of each."""
-    result = Const(1)
-    for bit in range(len(n)):
-        result = n[bit] & result if bound >> bit & 1 else n[bit] | result
-    return result if bound < 1 << len(n) else Const(0)
-
-
-def greater(x: Value, y: Value) -> Value:
-    """Unsigned ``x > y``, for a byte in three levels of lookup tables: less than into a carry chain and out of it."""
-    pairs = [((x[i:i + 2] > y[i:i + 2]), x[i:i + 2] == y[i:i + 2]) for i in range(0, len(x), 2)]
-    result = Const(0)
-    for above, same in pairs:
-        result = above | (same & result)
-    return result
 
 
 class Shifter(wiring.Component):

@@ -12,13 +12,13 @@ from hw.decoder import Decoder, Instruction
 from hw.exponents import ExponentUnit, clamp
 from hw.geometry import Geometry, Loops
 from hw.lane import Lane
+from hw.logic import register
 from hw.memory import READ_LATENCY
 from hw.onehot import OneHot
 from hw.operand import Operand, OperandCheck
 from hw.post import PostProcessor
 from hw.range import RangeUnit
 from hw.scalar import ScalarUnit
-from hw.scale import register
 from hw.table import Descriptor, Scale
 from shiftgrad.config import WORD_BITS, Config
 from shiftgrad.isa import OPERAND_NAMES, VECTORS, Flag, Opcode, Status

@@ -4,9 +4,9 @@ from amaranth.hdl import Assert, Module, Mux, ResetInserter, Signal, Value, sign
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.logic import register
 from hw.memory import READ_LATENCY
 from hw.post import PostProcessor
-from hw.scale import register
 from hw.vector_address import VectorOperand
 from hw.vector_lane import TotalScan, VectorControl, VectorLane
 from hw.vector_walk import VectorWalk

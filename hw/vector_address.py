@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.scale import one_of, times
+from hw.logic import one_of, times
 from hw.vector_lane import VectorControl
 from shiftgrad.config import WORD_BITS
 

@@ -8,8 +8,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import multiplier
+from hw.logic import greater, one_of, register
 from hw.multiplier import Multipliers
-from hw.scale import greater, one_of, register
 
 __all__ = ["TotalScan", "VectorControl", "VectorLane"]
 

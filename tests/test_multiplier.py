@@ -19,8 +19,8 @@ from amaranth.hdl import Cat, Elaboratable, Fragment, Module, Signal, signed
 from amaranth.sim import Simulator
 
 from hw.boards import ecp5_multiplier, get_board
+from hw.logic import register
 from hw.multiplier import LATENCY, Multipliers
-from hw.scale import register
 from shiftgrad.bitstream import PYOSYS
 
 SEED = 18
