@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import multiplier
-from hw.logic import register
+from hw.logic import delayed, register
 from hw.multiplier import Multipliers, vendor_module
 
 __all__ = ["ACCUMULATORS", "ProcessingElement", "SystolicArray"]
@@ -59,9 +59,7 @@ class ProcessingElement(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         acc = Signal(signed(32))
-        first = self.first_next
-        for stage in range(2, self.LATENCY):
-            first = register(m, first, f"first{stage}")
+        first = delayed(m, self.first_next, self.LATENCY - 2, "first", first=2)[-1]
         product = register(m, self.product, "product_in")  # multipliers stand in rows of their own, far from most cells
         m.d.sync += [
             self.a_next.eq(self.a),

@@ -11,7 +11,7 @@ from hw.drain import DrainController
 from hw.feeder import Feeder
 from hw.host import HostInterface
 from hw.issuer import Issuer
-from hw.logic import register
+from hw.logic import delayed, register
 from hw.loss import LossUnit
 from hw.memory import READ_LATENCY, SkewedMemory
 from hw.post import Gate, PostProcessor
@@ -67,9 +67,7 @@ class Core(wiring.Component):
         connect(m, flipped(self.bus), self.host.bus)
         # static during an instruction, and there long before it is needed: every unit takes it from a register of its
         # own, each behind another one, for of equal ones synthesis keeps one
-        copies = [self.sequencer.operation]
-        for stage in range(5):
-            copies.append(register(m, copies[-1], f"operation{stage}"))
+        copies = delayed(m, self.sequencer.operation, 5, "operation", first=0)
         self.of_product, operation, self.of_roots, self.of_vector = copies[2:]
         self.of_post = operation
         self.gradient, self.ones, self.backward, self.forward = (
@@ -143,12 +141,8 @@ class Core(wiring.Component):
         ]
         self.leaving = {name: register(m, getattr(drain, name), f"leaving_{name}", resets=name in ("token", "done"))
                         for name in ("token", "offset", "lanes", "tile", "done")}
-        shift = drain.shift
-        for stage in range(PostProcessor.ACC_DELAY + 1):
-            delayed = Signal(self.config.size, name=f"shift_wait{stage}")
-            m.d.sync += delayed.eq(shift)
-            shift = delayed
-        m.d.comb += self.array.shift.eq(shift)
+        shift = delayed(m, drain.shift, PostProcessor.ACC_DELAY + 1, "shift_wait", resets=True, first=0)
+        m.d.comb += self.array.shift.eq(shift[-1])
 
     def _vector(self, m: Module) -> None:
         """The vector unit: x is a of a forward operation or of AVGB and ADDB, b of SUM and MAXB."""

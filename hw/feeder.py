@@ -4,7 +4,7 @@ from amaranth.hdl import Array, Assert, Cat, Const, Module, Mux, Signal, Value, 
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.logic import register
+from hw.logic import delayed, register
 from hw.memory import READ_LATENCY
 
 __all__ = ["Feeder", "Slot"]
@@ -69,11 +69,7 @@ class Feeder(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         banks = self._values(m) if self.rows else self._copies(m)
-        slot = self.slot
-        for stage in range(self.latency - 3):
-            delayed = Signal(Slot(self.size), name=f"slot_read{stage}")
-            m.d.sync += delayed.eq(slot)
-            slot = delayed
+        slot = delayed(m, self.slot, self.latency - 3, "slot_read", resets=True, first=0)[-1]
         rotated, ones = register(m, self.rotated, "rotated0"), register(m, self.ones, "ones0")
         first = []
         for lane in range(self.size):
@@ -120,10 +116,8 @@ class Feeder(wiring.Component):
 
     def _values(self, m: Module) -> list[Value]:
         """The banks three cycles later, with padding and the scalar in place."""
-        pad, add = self.pad, self.add
+        pad, add = delayed(m, self.pad, READ_LATENCY + 1, "pad_read", first=0)[-1], self.add
         scalar = Mux(add, self.scalar, 0)
-        for stage in range(READ_LATENCY + 1):
-            pad = register(m, pad, f"pad_read{stage}")
         values = []
         for bank in range(self.size):
             scalar, add = register(m, scalar, f"scalar{bank}"), register(m, add, f"add{bank}")

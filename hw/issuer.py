@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.feeder import Slot
 from hw.geometry import Loops
+from hw.logic import delayed
 from hw.multiplier import Multipliers
 from hw.walker import PixelWalker
 from shiftgrad.config import WORD_BITS
@@ -262,7 +263,8 @@ class Issuer(wiring.Component):
         for i, (output, value) in enumerate(flags):
             m.d.sync += self._later(m, value, 2, f"flag{i}_", output)
         for name in ("index", "rows", "cols"):
-            m.d.sync += getattr(self.slot, name).eq(_delayed(m, getattr(slot, name), 2, f"late_{name}"))
+            late = delayed(m, getattr(slot, name), 2, f"late_{name}", resets=True, first=0)
+            m.d.sync += getattr(self.slot, name).eq(late[-1])
         m.submodules.multiplier = multiplier = Multipliers(
             count=1, a_bits=len(slot.rows) + 1, b_bits=len(slot.cols) + 1)
         m.d.comb += [multiplier.a[0].eq(slot.rows), multiplier.b[0].eq(slot.cols)]
@@ -377,12 +379,3 @@ class Issuer(wiring.Component):
             m.d.sync += later.eq(value & ~self.abort)
             value = later
         return output.eq(value & ~self.abort)
-
-
-def _delayed(m: Module, value: Value, cycles: int, name: str) -> Value:
-    """``value`` after so many cycles."""
-    for stage in range(cycles):
-        later = Signal(len(value), name=f"{name}{stage}")
-        m.d.sync += later.eq(value)
-        value = later
-    return value

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.generator import default_seeds
 from hw.lfsr import Lfsr
-from hw.logic import register
+from hw.logic import delayed, register
 from hw.scale import FRACTION, Saturate, Scale, Shifter
 
 __all__ = ["Lane", "LaneControl", "LaneValue"]
@@ -39,13 +39,6 @@ class LaneControl(data.Struct):
     shift: signed(7)
     step: signed(7)
     range_pass: unsigned(1)
-
-
-def delay(m: Module, value: Value, cycles: int, name: str) -> Value:
-    """``value`` some cycles later, in registers without reset."""
-    for stage in range(cycles):
-        value = register(m, value, f"{name}{stage}")
-    return value
 
 
 class LaneValue(wiring.Component):
@@ -102,7 +95,7 @@ class LaneValue(wiring.Component):
 
         # stage 7: sum; stage 8: saturate, ReLU, mask
         total = register(m, (guard.y + aligned + half)[:33].as_signed(), "total")
-        zero = delay(m, register(m, zero, "zero"), 5, "zero_wait") | (ctl.relu & total[-1])
+        zero = delayed(m, register(m, zero, "zero"), 5, "zero_wait", first=0)[-1] | (ctl.relu & total[-1])
         over = total[32] ^ total[31]
         bound = ((1 << 31) - 1) ^ total[32].replicate(32)
         m.d.comb += self.v.eq(register(m, Mux(zero, 0, Mux(over, bound, total[:32])).as_signed(), "result"))
@@ -176,9 +169,8 @@ class Lane(wiring.Component):
 
         valid, keep = [self.valid], [self.keep]
         for stage in range(1, self.W_LATENCY):
-            valid.append(Signal(name=f"valid{stage}"))
             keep.append(register(m, keep[-1], f"keep{stage}"))
-            m.d.sync += valid[-1].eq(valid[-2])
+            valid.append(register(m, valid[-1], f"valid{stage}", resets=True))
 
         m.submodules.value = value = LaneValue()
         m.d.comb += [
@@ -213,11 +205,12 @@ class Lane(wiring.Component):
         m.d.sync += self.clips.eq(self.clips_in + (valid[self.Q_LATENCY] & scale.clipped & ~ctl.range_pass))
 
         m.submodules.step = step = Scale(**self.STEP)
+        r2 = delayed(m, lfsr.state[8:], self.Q_LATENCY + self.STEP_WAIT - drawn - 1, "r2_", first=0)  # lfsr.r2 by then
         m.d.comb += [
             step.x.eq(scale.q),
             step.s.eq(ctl.step),
             step.narrow.eq(~ctl.wide),
-            step.r.eq(delay(m, lfsr.state[8:], self.Q_LATENCY + self.STEP_WAIT - drawn - 1, "r2_")),  # lfsr.r2 by then
+            step.r.eq(r2[-1]),
         ]
         self.update(m, step.q, ctl.wide, keep[-1])
         return m

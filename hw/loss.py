@@ -6,11 +6,11 @@ from amaranth.lib.memory import Memory, ReadPort, WritePort
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
+from hw.logic import delayed
+from hw.loss_error import ErrorStream, Reciprocal
+from hw.loss_exp import Exp2
+from hw.loss_scan import LogitScan
 from shiftgrad.config import WORD_BITS
-
-from .loss_error import ErrorStream, Reciprocal
-from .loss_exp import Exp2, delayed
-from .loss_scan import LogitScan
 
 __all__ = ["LossUnit"]
 
@@ -110,7 +110,7 @@ class LossUnit(wiring.Component):
         self._sum(m, scan, exp, write, row, take)
         m.d.comb += [
             reciprocal.start.eq(take), reciprocal.s.eq(row.total), errors.counted.eq(counted),
-            errors.start.eq(delayed(m, reciprocal.step == Reciprocal.latency - 3, 1, name="send")),
+            errors.start.eq(delayed(m, reciprocal.step == Reciprocal.latency - 3, 1, "send_", resets=True)[-1]),
             Cat(errors.p, errors.hit).eq(read.data),
         ]
         # a register, for much hangs on it; all three stay as they are until a row is taken
@@ -130,8 +130,8 @@ class LossUnit(wiring.Component):
 
     def _sum(self, m: Module, scan: LogitScan, exp: Exp2, write: WritePort, row: data.View, take: Signal) -> None:
         """Follow the elements through ``exp``: store p, add it up, note the label's w; ``pending`` at the end."""
-        at_w = delayed(m, scan.element, exp.w_latency, name="at_w")
-        at_p = delayed(m, at_w, exp.latency - exp.w_latency, name="at_p")
+        at_w = delayed(m, scan.element, exp.w_latency, "at_w_", resets=True)[-1]
+        at_p = delayed(m, at_w, exp.latency - exp.w_latency, "at_p_", resets=True)[-1]
         label_w = Signal.like(row.w)
         with m.If(at_w.inside & at_w.hit):
             m.d.sync += label_w.eq(exp.w)
@@ -159,7 +159,7 @@ class LossUnit(wiring.Component):
         m.d.comb += finished.eq(errors.active & errors.last & ~scan.active & (waiting == 0))
         with m.If(errors.active & errors.last):
             m.d.sync += bank.eq(~bank)
-        m.d.comb += self.done.eq(delayed(m, finished, errors.latency + 1, name="finished"))
+        m.d.comb += self.done.eq(delayed(m, finished, errors.latency + 1, "finished_", resets=True)[-1])
 
     def _results(
         self, m: Module, exp: Exp2, reciprocal: Reciprocal, row: data.View, take: Signal, counted: Signal,

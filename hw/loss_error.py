@@ -5,11 +5,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
+from hw.logic import delayed
 from hw.memory import WRITE_DELAY
 from hw.multiplier import Multipliers
 from shiftgrad.config import WORD_BITS
-
-from .loss_exp import delayed
 
 __all__ = ["ErrorStream", "Reciprocal"]
 
@@ -116,7 +115,7 @@ class ErrorStream(wiring.Component):
         with m.Elif(self.start):
             m.d.sync += [self.active.eq(1), self.column.eq(0), lane.eq(0), words.eq(self.e_stride)]
 
-        m.d.comb += self.e_en.eq(delayed(m, word_start, self.latency - WRITE_DELAY, name="word_start"))
+        m.d.comb += self.e_en.eq(delayed(m, word_start, self.latency - WRITE_DELAY, "word_start_", resets=True)[-1])
         with m.If(self.restart):
             m.d.sync += self.e_addr.eq(self.e_base)
         with m.Elif(self.e_en):
@@ -127,12 +126,12 @@ class ErrorStream(wiring.Component):
     def _arithmetic(self, m: Module, live: Signal) -> None:
         # r - 2^17 fits 18 bits with a sign; p * 2^17 is added to the product
         m.submodules.multiplier = multiplier = Multipliers(count=1, a_bits=18, b_bits=18)
-        first = delayed(m, self.p, 1, name="p_read", reset_less=True)
+        first = delayed(m, self.p, 1, "p_read_")[-1]
         m.d.comb += [multiplier.a[0].eq(first), multiplier.b[0].eq(Cat(self.r[:17], ~self.r[17]).as_signed())]
         product, rounded = Signal(18, reset_less=True), Signal(8, reset_less=True)  # from bit 17 up
-        p = delayed(m, first, 3, name="p", reset_less=True)
-        hit = delayed(m, self.hit, 6, name="hit", reset_less=True)
-        live = delayed(m, live, 7, name="live")
+        p = delayed(m, first, 3, "p_")[-1]
+        hit = delayed(m, self.hit, 6, "hit_")[-1]
+        live = delayed(m, live, 7, "live_", resets=True)[-1]
         m.d.sync += [product.eq(multiplier.p[0][17:35] + p), rounded.eq(product[10:] + product[9])]
         with m.If(~live):
             m.d.sync += self.e_data.eq(0)

@@ -6,18 +6,10 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from golden.numerics import EXP2, LOG2, LOG2E
+from hw.logic import delayed
 from hw.multiplier import Multipliers
 
-__all__ = ["Exp2", "delayed"]
-
-
-def delayed(m: Module, value, cycles: int, *, name: str, reset_less: bool = False) -> Signal:
-    """``value`` as it was ``cycles`` clock cycles ago (registers without an enable)."""
-    for i in range(cycles):
-        stage = Signal(value.shape(), name=f"{name}_{i + 1}", reset_less=reset_less)
-        m.d.sync += stage.eq(value)
-        value = stage
-    return value
+__all__ = ["Exp2"]
 
 
 class Exp2(wiring.Component):
@@ -62,8 +54,8 @@ class Exp2(wiring.Component):
         ]
 
         mantissa, shifted = Signal(17, reset_less=True), Signal(17, reset_less=True)
-        octave = delayed(m, self.w[8:], 2, name="octave", reset_less=True)
-        octave_low = delayed(m, octave[:3], 1, name="octave_low", reset_less=True)
+        octave = delayed(m, self.w[8:], 2, "octave_")[-1]
+        octave_low = delayed(m, octave[:3], 1, "octave_low_")[-1]
         m.d.comb += exp_port.addr.eq(self.w[:8])
         m.d.sync += [
             mantissa.eq(exp_port.data),

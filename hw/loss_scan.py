@@ -5,10 +5,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
-from hw.logic import one_of, register
+from hw.logic import delayed, one_of, register
 from shiftgrad.config import WORD_BITS
-
-from .loss_exp import delayed
 
 __all__ = ["ELEMENT", "LogitScan"]
 
@@ -70,7 +68,7 @@ class LogitScan(wiring.Component):
         }))
         y_turn = Signal(self.lanes, init=1)  # bit n: the row's label is in lane n
         self._issue(m, tag, y_turn)
-        arrived = delayed(m, tag, self.read_latency + 1, name="arrived")
+        arrived = delayed(m, tag, self.read_latency + 1, "arrived_", resets=True)[-1]
         self._maximum(m, arrived, y_turn)
         return m
 

@@ -1,6 +1,6 @@
 """The post-processor: one lane a column, and the addresses that go with its rows."""
 
-from amaranth.hdl import Assert, Cat, Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Assert, Cat, Const, Module, Mux, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -109,9 +109,7 @@ class PostProcessor(wiring.Component):
         valid, offset, count = [self.token], [self.offset], [self.lanes]
         for stage in range(1, max(self.W_DELAY, self.ACC_DELAY + self.size + 1) + 1):
             for pipe, name in ((valid, "valid"), (offset, "offset"), (count, "count")):
-                delayed = Signal.like(pipe[-1], name=f"{name}{stage}")
-                m.d.sync += delayed.eq(pipe[-1])
-                pipe.append(delayed)
+                pipe.append(register(m, pipe[-1], f"{name}{stage}", resets=True))
 
         write = ~self.control.range_pass
         m.d.comb += [

@@ -12,7 +12,7 @@ from hw.decoder import Decoder, Instruction
 from hw.exponents import ExponentUnit, clamp
 from hw.geometry import Geometry, Loops
 from hw.lane import Lane
-from hw.logic import register
+from hw.logic import delayed, register
 from hw.memory import READ_LATENCY
 from hw.onehot import OneHot
 from hw.operand import Operand, OperandCheck
@@ -258,10 +258,8 @@ class Sequencer(wiring.Component):
         operation, scalars = self.operation, self.scalars
         y, small = register(m, scalars.y, "scalar_y"), register(m, scalars.small, "scalar_small")
         self.forget, self.take_c, self.take_d = (Signal(name=name) for name in ("forget", "take_c", "take_d"))
-        arrived: Value = self.s_en
-        for stage in range(READ_LATENCY):
-            arrived = register(m, arrived, f"arrived{stage}")
-        with m.If(arrived):  # in the cycle in which ``scalars.start`` is set
+        arrived = delayed(m, self.s_en, READ_LATENCY, "arrived", first=0)
+        with m.If(arrived[-1]):  # in the cycle in which ``scalars.start`` is set
             m.d.sync += scalars.value.eq(self.s_data)
         with m.If(register(m, self.forget, "forget_late")):
             m.d.sync += [self.offset.eq(0), self.factor.eq(Mux(operation.add | operation.addb, ONE, 1)),

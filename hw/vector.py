@@ -4,7 +4,7 @@ from amaranth.hdl import Assert, Module, Mux, ResetInserter, Signal, Value, sign
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.logic import register
+from hw.logic import delayed, register
 from hw.memory import READ_LATENCY
 from hw.post import PostProcessor
 from hw.vector_address import VectorOperand
@@ -13,16 +13,6 @@ from hw.vector_walk import VectorWalk
 from shiftgrad.config import WORD_BITS
 
 __all__ = ["VectorControl", "VectorOperand", "VectorUnit"]
-
-
-def delayed(m: Module, value: Value, cycles: int, name: str, *, clear: Value | None = None) -> list[Value]:
-    """``value`` after 0 to ``cycles`` cycles; in registers without reset, unless ``clear`` makes them 0."""
-    values = [value]
-    for stage in range(1, cycles + 1):
-        later = Signal(value.shape(), name=f"{name}{stage}", reset_less=clear is None)
-        m.d.sync += later.eq(values[-1] if clear is None else Mux(clear, 0, values[-1]))
-        values.append(later)
-    return values
 
 
 class VectorUnit(wiring.Component):

@@ -8,7 +8,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import multiplier
-from hw.logic import greater, one_of, register
+from hw.logic import delayed, greater, one_of, register
 from hw.multiplier import Multipliers
 
 __all__ = ["TotalScan", "VectorControl", "VectorLane"]
@@ -101,9 +101,7 @@ class VectorLane(wiring.Component):
         ]
 
         # until TAKE_DELAY: the maximum so far, its place; then that of a window, while the next one is looked at
-        x = self.x
-        for stage in range(self.RANK_DELAY):
-            x = register(m, x, f"x{stage}")
+        x = delayed(m, self.x, self.RANK_DELAY, "x", first=0)[-1]
         best, place = Signal(signed(8), reset_less=True), Signal(2, reset_less=True)
         larger = greater(x.as_unsigned() ^ 0x80, best.as_unsigned() ^ 0x80)
         with m.If(self.begin | larger):
