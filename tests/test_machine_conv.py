@@ -13,13 +13,13 @@ import pytest
 from golden.convolution import Window
 from shiftgrad.isa import LEGAL_FLAGS, OPERANDS, Flag, Memory, Opcode, encode
 from tests import test_convolution as slow_products
-from tests import test_machine
+from tests import test_machine_steps
 from tests import test_vector_golden as slow_vector
-from tests.test_machine import Bench
+from tests.machine_bench import SMALL, Bench
 
 SEED = 90210
 ACT, ERR, WGT, MOM, VEC = Memory
-CONFIG = replace(test_machine.SMALL, act_words=12000, err_words=11500, wgt_words=1500, mom_words=1500)
+CONFIG = replace(SMALL, act_words=12000, err_words=11500, wgt_words=1500, mom_words=1500)
 Matrix = list[list[int]]
 
 
@@ -63,7 +63,7 @@ class Images(Bench):
         return self.image(memory, 1, 1, 1, 1, exponent=-14 if memory == VEC else None)
 
 
-class Slow(test_machine.Slow):
+class Slow(test_machine_steps.Slow):
     """The slow machine from the histories it finds, with the image operations; ``forms`` are the tensors'."""
 
     def __init__(self, bench: Images) -> None:

@@ -11,7 +11,7 @@ import pytest
 from golden.convolution import Window
 from golden.tensor import Tensor, fit
 from shiftgrad.isa import Flag, Memory, Opcode, Status, encode
-from tests.test_machine import SMALL, Bench
+from tests.machine_bench import SMALL, Bench
 
 SEED = 15
 ACT, ERR, WGT, MOM, VEC = Memory
