@@ -1,92 +1,20 @@
-"""The training loop: what it feeds the machine, what it records, and that stopping leaves no trace."""
+"""The training loop: what it feeds the machine, what it records, and what it refuses."""
 
-import os
-import signal
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from shiftgrad import checkpoint as checkpoints
-from shiftgrad.checkpoint import CheckpointError
 from shiftgrad.compiler import compile_network
-from shiftgrad.config import get_config
 from shiftgrad.datasets import Dataset, DatasetError
 from shiftgrad.device import GoldenDevice
 from shiftgrad.host import Host
 from shiftgrad.images import mantissas
 from shiftgrad.meters import Probe
 from shiftgrad.models import mlp
-from shiftgrad.plan import Plan
-from shiftgrad.record import History, Hyper, HyperError, Totals
-from shiftgrad.train import Interrupted, Stop, Trainer, stop_on_signals
-
-CONFIG = get_config("sim_4x4")
-HYPER = Hyper(batch=4, epochs=4, lr_shift=4, sample_every=3)
-
-
-def blobs(count: int = 22, held: int = 9, seed: int = 7) -> Dataset:
-    """Three classes of noisy pictures of 6 pixels; 22 samples are 5 batches of 4 and 2 left over."""
-    print(f"seed {seed}")
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 3, count + held).astype(np.uint8)
-    centres = np.array([[240, 240, 0, 0, 30, 30], [0, 30, 240, 240, 0, 0], [30, 0, 0, 30, 240, 240]])
-    images = np.clip(centres[labels] + rng.integers(-30, 31, (count + held, 6)), 0, 255).astype(np.uint8)
-    return Dataset(name="blobs", images=images[:count], labels=labels[:count], test_images=images[count:],
-                   test_labels=labels[count:], shape=(2, 3, 1), classes=3)
-
-
-def plan(hyper: Hyper = HYPER) -> Plan:
-    return compile_network(mlp(6, (5,), 3), CONFIG, batch=hyper.batch, lr_shift=hyper.lr_shift, scale=hyper.scale)
-
-
-def trainer(hyper: Hyper = HYPER, **extra) -> Trainer:
-    device = extra.pop("device", None) or GoldenDevice(CONFIG)
-    return Trainer(device, plan(hyper), extra.pop("data", None) or blobs(), hyper, **extra)
-
-
-def same_state(one: Trainer, other: Trainer) -> None:
-    first, second = one.host.state(), other.host.state()
-    assert first.keys() == second.keys()
-    for name in first:
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
-
-
-def same_history(one: History, other: History) -> None:
-    first, second = one.to_arrays(), other.to_arrays()
-    assert first.keys() == second.keys()
-    for name in first:
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
-
-
-def test_loads_beside_a_step_change_no_training() -> None:
-    hyper = replace(HYPER, sample_every=1000)  # a sampled step loads nothing beside it
-    beside, between = trainer(hyper), trainer(hyper)
-    assert beside.host.overlaps
-    between._following = lambda: None  # every batch is loaded in front of its step
-    assert beside.run().history.epochs == between.run().history.epochs
-    same_state(beside, between)
-    same_history(beside.history, between.history)
-
-
-class StopAt:
-    """Sets a stop at a step, or while evaluating after it."""
-
-    def __init__(self, stop: Stop, at: int, evaluating: bool = False) -> None:
-        self.stop, self.at, self.evaluates = stop, at, evaluating
-
-    def step(self, t: Trainer) -> None:
-        if t.step == self.at and not self.evaluates:
-            self.stop.requested = True
-
-    def evaluating(self, t: Trainer, done: int, total: int) -> None:
-        if t.step == self.at and self.evaluates:
-            self.stop.requested = True
-
-    def epoch(self, t: Trainer, epoch) -> None:
-        pass
-
+from shiftgrad.record import HyperError, Totals
+from shiftgrad.train import Trainer
+from tests.train_cases import CONFIG, HYPER, blobs, plan, same_history, same_state, trainer
 
 # --- figures --------------------------------------------------------------------------------------
 
@@ -259,6 +187,16 @@ def test_schedule() -> None:
     assert t.device.machine.lr_shift == 2
 
 
+def test_loads_beside_a_step_change_no_training() -> None:
+    hyper = replace(HYPER, sample_every=1000)  # a sampled step loads nothing beside it
+    beside, between = trainer(hyper), trainer(hyper)
+    assert beside.host.overlaps
+    between._following = lambda: None  # every batch is loaded in front of its step
+    assert beside.run().history.epochs == between.run().history.epochs
+    same_state(beside, between)
+    same_history(beside.history, between.history)
+
+
 @pytest.mark.parametrize("change", [{"eval_every": 3}, {"sample_every": 1}, {"sample_every": 1000}])
 def test_looking_changes_nothing(change: dict[str, int]) -> None:
     one, other = trainer(), trainer(replace(HYPER, **change))
@@ -297,100 +235,6 @@ def test_seed_decides() -> None:
     assert runs[0].history.loss != runs[2].history.loss
 
 
-# --- stopping and going on ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("scale", ["delayed", "current"])
-@pytest.mark.parametrize(
-    ("at", "evaluating"), [(1, False), (4, False), (5, False), (10, True), (13, False), (20, True)])
-def test_stopping_leaves_no_trace(tmp_path: Path, at: int, evaluating: bool, scale: str) -> None:
-    hyper = replace(HYPER, scale=scale)
-    straight = trainer(hyper)
-    expected = straight.run()
-    path, stop = tmp_path / "c.npz", Stop()
-    with pytest.raises(Interrupted, match=f"step {at} of 20"):
-        trainer(hyper, save=path).run(watch=StopAt(stop, at, evaluating), stop=stop)
-    saved = checkpoints.load(path)
-    assert saved.step == at
-    resumed = trainer(hyper, resume=saved)
-    outcome = resumed.run()
-    same_state(straight, resumed)
-    same_history(expected.history, outcome.history)
-    assert (outcome.accuracy, outcome.loss) == (expected.accuracy, expected.loss)
-    assert outcome.totals.counters == expected.totals.counters and outcome.totals.metered == expected.totals.metered
-
-
-@pytest.mark.parametrize("at", [3, 10])
-def test_stopping_leaves_no_trace_in_flips_and_shifts(tmp_path: Path, at: int) -> None:
-    hyper, data, path, stop = replace(HYPER, flip=True, shift=1), blobs(), tmp_path / "c.npz", Stop()
-    straight = trainer(hyper)
-    expected = straight.run()
-    with pytest.raises(Interrupted):
-        trainer(hyper, save=path).run(watch=StopAt(stop, at), stop=stop)
-    saved = checkpoints.load(path)
-    assert saved.hyper == hyper
-    resumed = trainer(saved.hyper, resume=saved, data=data)
-    same_history(expected.history, resumed.run().history)
-    same_state(straight, resumed)
-    plain = trainer()
-    assert plain.run().history.loss != expected.history.loss
-
-
-def test_stopping_without_a_path() -> None:
-    stop = Stop()
-    with pytest.raises(Interrupted):
-        trainer().run(watch=StopAt(stop, 2), stop=stop)
-
-
-def test_max_steps_then_the_rest(tmp_path: Path) -> None:
-    straight, path = trainer(), tmp_path / "c.npz"
-    expected = straight.run()
-    trainer(save=path).run(max_steps=8)
-    resumed = trainer(resume=checkpoints.load(path))
-    same_history(expected.history, resumed.run().history)
-    same_state(straight, resumed)
-
-
-def test_a_finished_run_resumed_only_evaluates(tmp_path: Path) -> None:
-    path = tmp_path / "c.npz"
-    expected = trainer(save=path).run()
-    saved = checkpoints.load(path)
-    assert saved.finished
-    outcome = trainer(resume=saved).run()
-    assert (outcome.steps, outcome.accuracy, outcome.loss) == (20, expected.accuracy, expected.loss)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals(number: int) -> None:
-    before = signal.getsignal(number)
-    with stop_on_signals() as stop:
-        assert not stop
-        os.kill(os.getpid(), number)
-        assert stop
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
-    assert signal.getsignal(number) is before
-
-
-def test_comparisons_add_up_over_runs(tmp_path: Path) -> None:
-    path = tmp_path / "c.npz"
-    device = GoldenDevice(CONFIG)
-    device.compared_instructions = 100  # of an earlier run on the same device
-    first = trainer(device=device, save=path)
-
-    class Count(StopAt):
-        def step(self, t: Trainer) -> None:
-            t.device.compared_instructions += 10
-            t.device.mismatches += t.step == 3
-
-    first.run(max_steps=4, watch=Count(Stop(), -1))
-    saved = checkpoints.load(path)
-    assert (saved.totals.compared_instructions, saved.totals.mismatches) == (40, 1)
-    outcome = trainer(resume=saved).run(watch=Count(Stop(), -1))
-    assert (outcome.totals.compared_instructions, outcome.totals.mismatches) == (200, 1)
-    assert "200 instructions compared, 1 mismatches" in outcome.final_line
-
-
 # --- errors ---------------------------------------------------------------------------------------
 
 
@@ -422,18 +266,3 @@ def test_halvings_beyond_the_slowest_rate() -> None:
     trainer(slow)
     with pytest.raises(HyperError, match="halvings must be at most 63, got 64"):
         trainer(replace(slow, drops=(0.5, 0.75)))
-
-
-def test_a_state_of_another_plan(tmp_path: Path) -> None:
-    path = tmp_path / "c.npz"
-    trainer(save=path).run(max_steps=1)
-    saved = checkpoints.load(path)
-    wrong = replace(saved, state=saved.state | {"fc1.weight": saved.state["fc1.weight"][:2]})
-    with pytest.raises(CheckpointError, match=r"fc1.weight must have shape \(6, 5\), got \(2, 5\)"):
-        trainer(resume=wrong).run()
-
-
-def test_history_round_trip() -> None:
-    history = trainer().run(max_steps=9).history
-    same_history(history, History.from_arrays(history.to_arrays()))
-    same_history(History(), History.from_arrays(History().to_arrays()))
