@@ -1,5 +1,7 @@
 """Progress of nextpnr, on lines of its log."""
 
+import pytest
+
 from shiftgrad.route_progress import PATIENCE, RouteProgress
 
 LOG = (
@@ -21,15 +23,28 @@ LOG = (
 )
 
 
+HEAP = (
+    ("Info:     at iteration #1, type ALL: wirelen solved = 171601, spread = 744353, legal = 789951; time = 6.47s",
+     "  6 %, about 6 min left (placement 1)"),
+    ("Info:     at iteration #18, type ALL: wirelen solved = 171601, spread = 744353, legal = 789951; time = 6.47s",
+     " 13 %, about 4 min left (placement 18)"),
+    ("Info:   at iteration #11: temp = 0.000000, timing cost = 1336, wirelen = 470013",
+     " 35 %, about 2 min left (refinement 11)"),
+    ("Info:       1000 |      220        779 |  220   779 |    200000|       2.69       2.69|",
+     " 57 %, about 1 min left (routing, 200000 arcs left)"),
+)
+
+
 def routing(iteration: int, left: int) -> str:
     """A line of router1."""
     return f"Info: {iteration:10} |      220        779 |  220   779 | {left:9}|       2.69       2.69|\n"
 
 
-def test_a_run() -> None:
+@pytest.mark.parametrize("log", [LOG, HEAP], ids=["static", "heap"])
+def test_a_run(log: tuple[tuple[str, str | None], ...]) -> None:
     now = [0.0]
     progress = RouteProgress(interval=15.0, clock=lambda: now[0])
-    for line, wanted in LOG:
+    for line, wanted in log:
         now[0] += 10.0 if wanted is None or "left" not in wanted else 20.0
         assert progress.feed(line) == wanted
 
