@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.sequencer import Activity
+from hw.activity import Activity
 from shiftgrad.isa import COUNTERS
 
 __all__ = ["PerformanceCounters"]

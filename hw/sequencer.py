@@ -1,18 +1,19 @@
 """Fetches, checks and runs instructions one after the other."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from amaranth.hdl import Assert, Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw import instruction
+from hw.activity import Activity, account
 from hw.decoder import Decoder, Instruction
 from hw.exponents import ExponentUnit, clamp
 from hw.geometry import Geometry, Loops
+from hw.instruction import Operation
 from hw.lane import Lane
-from hw.logic import delayed, register
 from hw.memory import READ_LATENCY
 from hw.onehot import OneHot
 from hw.operand import Operand, OperandCheck
@@ -21,34 +22,14 @@ from hw.range import RangeUnit
 from hw.scalar import ScalarUnit
 from hw.table import Descriptor, Scale
 from shiftgrad.config import WORD_BITS, Config
-from shiftgrad.isa import OPERAND_NAMES, VECTORS, Flag, Opcode, Status
+from shiftgrad.isa import OPERAND_NAMES, Opcode, Status
 
-__all__ = ["Activity", "Operation", "Sequencer"]
+__all__ = ["Sequencer"]
 
 STATES = (
     "IDLE", "FETCH", "WORD", "LATCH", "DECODE", "OPERAND", "CHECK", "AGREE", "EXPONENTS", "SCALAR", "SCALAR_READ",
     "SCALAR_SHIFT", "GEOMETRY", "PASS", "FLUSH", "RANGE", "STORE", "LOSS", "LOSS_STORE", "WRITE", "RETIRE", "FAILED",
     "ABORT")
-LOSS_EXPONENT = -7
-ONE, ONE_EXPONENT = 1 << 14, -14  # the scalar 1.0
-
-
-class Activity(data.Struct):
-    """What a busy cycle is spent on, for the counters: one phase, and one of the other four."""
-
-    phase: data.StructLayout({"fwd": 1, "bwd": 1, "grad": 1, "vector": 1, "other": 1})
-    setup: unsigned(1)
-    range: unsigned(1)
-    write: unsigned(1)  # a write pass: feeding, streaming, waiting for a drain, or its tail
-    loss: unsigned(1)
-
-
-class Operation(data.StructLayout):
-    """The instruction's operation, one bit each, ``vector`` for all on the vector unit, and its flags."""
-
-    def __init__(self) -> None:
-        names = [opcode.name.lower() for opcode in Opcode if opcode != Opcode.HALT]
-        super().__init__({name: 1 for name in (*names, "vector", *(flag.name.lower() for flag in Flag))})
 
 
 class Sequencer(wiring.Component):
@@ -156,13 +137,13 @@ class Sequencer(wiring.Component):
         m.submodules.exponents = self.exponents = ExponentUnit()
         m.submodules.geometry = self.geometry = Geometry(size=config.size)
         m.submodules.scalar_unit = self.scalars = ScalarUnit()
-        self._decode(m)
-        self._exponents(m)
-        self._geometry(m)
+        instruction.decode(m, self)
+        instruction.exponents(m, self)
+        instruction.geometry(m, self)
         self._take(m)
-        self._scalars(m)
+        instruction.scalars(m, self)
         self._states(m)
-        self._activity(m)
+        account(m, self)
         if platform is None:  # simulation and formal
             activity = self.activity
             phases = sum(activity.phase[name] for name in ("fwd", "bwd", "grad", "vector", "other"))
@@ -173,104 +154,6 @@ class Sequencer(wiring.Component):
                 Assert(~self.t_write | self.busy, "sequencer: table written while idle"),
             ]
         return m
-
-    # --- what follows from the instruction --------------------------------------------------------
-
-    def _decode(self, m: Module) -> None:
-        word, decoder, check, operation = self.word, self.decoder, self.check, self.operation
-        m.d.comb += [
-            decoder.word.eq(word), decoder.operands.eq(self.operands),
-            check.entry.eq(self.t_entry), check.id.eq(self.t_id),
-        ]
-        m.d.sync += check.memory.eq(decoder.memories[self.index])
-        for opcode in Opcode:
-            if opcode != Opcode.HALT:
-                m.d.sync += operation[opcode.name.lower()].eq(word.opcode == opcode)
-        m.d.sync += operation.vector.eq(Cat(word.opcode == opcode for opcode in VECTORS).any())
-        for flag in Flag:
-            m.d.sync += operation[flag.name.lower()].eq((word.flags & flag.value) != 0)
-        with m.If((word.flags & Flag.ONES.value) != 0):  # there is no operand a
-            m.d.sync += operation.scalar.eq(0)
-
-    def _exponents(self, m: Module) -> None:
-        """Which exponents count for which operation."""
-        # for what is not near; another start keeps it apart from registers that others have behind the operation
-        self.late = Operation()(Signal(Operation(), name="operation_late", init=dict.fromkeys(Operation().members, 1)))
-        m.d.sync += self.late.eq(self.operation)
-        operation, exponents, decoder = self.late, self.exponents, self.decoder
-        dst, a, b, c, d = (self.operands[i].entry.scale.exponent for i in range(5))
-        pixels, average = Signal(17), Signal(5)
-        bounds = [math.isqrt((1 << 2 * k - 1) - 1) + 1 for k in range(1, 17)]  # ceil(2^(k - 1/2))
-        reached = Signal(17)
-        m.d.sync += [
-            pixels.eq(Mux(operation.avg, self.operands[1].pixels, self.operands[0].pixels)),
-            reached.eq(Cat(1, (pixels >= bound for bound in bounds))),
-            # how many: ones come first, so the last of them says it
-            average.eq(Cat(Cat(reached[k] & ~reached[k + 1:k + 2].any() for k in range(17) if k >> bit & 1).any()
-                           for bit in range(5))),
-        ]
-        self.scaled = Signal(Descriptor)  # of the tensor whose exponent this instruction sets
-        self.gradient = gradient = Signal()
-        m.d.sync += gradient.eq(operation.grad | operation["sum"])
-        m.d.comb += [
-            self.scaled.eq(Mux(gradient, self.operands[3].entry, self.operands[0].entry)),
-            exponents.e_x.eq(a), exponents.e_y.eq(b), exponents.e_add.eq(c), exponents.e_dst.eq(dst),
-            exponents.grad.eq(gradient),
-            exponents.most.eq(16 - Mux(operation["sum"], decoder.sum_bits, decoder.row_bits)),
-            exponents.delayed.eq(operation.delayed), exponents.freeze.eq(operation.freeze),
-            exponents.rate.eq(decoder.rate), exponents.scale.eq(self.scaled.scale),
-            exponents.measured.eq(self.measured), exponents.zero.eq(self.range_zero),
-            exponents.log2.eq(self.range_log2),
-            *(getattr(self, name).eq(getattr(exponents, name)) for name in ("guard", "drop", "align", "shift", "step")),
-        ]
-        m.d.sync += self.t_scale.eq(exponents.new_scale)
-        with m.If(operation.loss):
-            m.d.sync += [self.t_scale.eq(self.scaled.scale), self.t_scale.exponent.eq(LOSS_EXPONENT)]
-        with m.If(operation.ones | (operation["sum"] & ~operation.pair)):
-            m.d.comb += exponents.e_x.eq(0)
-        with m.If(operation.add | operation.addb):
-            m.d.comb += [exponents.e_y.eq(Mux(operation.scalar, d, ONE_EXPONENT)), exponents.e_add.eq(b)]
-        with m.If(operation.avg | operation.avgb):
-            m.d.comb += exponents.e_y.eq(-average)
-        with m.If(operation.max | operation.maxb):
-            m.d.comb += exponents.e_y.eq(0)
-
-    def _geometry(self, m: Module) -> None:
-        """Loops of a product; the parts of a backward one."""
-        geometry, operation = self.geometry, self.late
-        weights, image = self.operands[2].entry, self.operands[0].entry
-        self.odd_y, self.odd_x = Signal(), Signal()
-        more_y, more_x = Signal(), Signal()  # there are odd lines, or pixels, to be done apart
-        m.d.sync += [
-            more_y.eq(operation.bwd & weights.step_y & (image.height != 0)),
-            more_x.eq(operation.bwd & weights.step_x & (image.width != 0)),
-        ]
-        self.more_x = more_x
-        m.d.comb += [
-            geometry.is_bwd.eq(operation.bwd), geometry.is_grad.eq(operation.grad), geometry.ones.eq(operation.ones),
-            geometry.dst.eq(self.operands[0]), geometry.a.eq(self.operands[1]), geometry.b.eq(self.operands[2]),
-            geometry.odd_y.eq(self.odd_y), geometry.odd_x.eq(self.odd_x), self.loops.eq(geometry.loops),
-        ]
-        m.d.sync += self.last_part.eq((self.odd_y == more_y) & (self.odd_x == more_x))
-
-    def _scalars(self, m: Module) -> None:
-        """What the scalars set, two cycles after the state that says so."""
-        operation, scalars = self.operation, self.scalars
-        y, small = register(m, scalars.y, "scalar_y"), register(m, scalars.small, "scalar_small")
-        self.forget, self.take_c, self.take_d = (Signal(name=name) for name in ("forget", "take_c", "take_d"))
-        arrived = delayed(m, self.s_en, READ_LATENCY, "arrived", first=0)
-        with m.If(arrived[-1]):  # in the cycle in which ``scalars.start`` is set
-            m.d.sync += scalars.value.eq(self.s_data)
-        with m.If(register(m, self.forget, "forget_late")):
-            m.d.sync += [self.offset.eq(0), self.factor.eq(Mux(operation.add | operation.addb, ONE, 1)),
-                         self.term.eq(0), self.scalar_bias.eq(0)]
-        with m.If(register(m, self.take_c, "take_c_late")):
-            m.d.sync += [self.term.eq(Mux(operation.add, y, 0)),
-                         self.scalar.eq(scalars.value), self.scalar_bias.eq(operation.fwd)]
-        with m.If(register(m, self.take_d, "take_d_late")):
-            m.d.sync += self.offset.eq(small)
-            with m.If(operation.vector):
-                m.d.sync += self.factor.eq(scalars.value)
 
     # --- states -----------------------------------------------------------------------------------
 
@@ -529,24 +412,3 @@ class Sequencer(wiring.Component):
             self.fsm.next("RETIRE")
         with self._state(m, "RETIRE"):
             self.fsm.next("FETCH")
-
-    # --- counters ---------------------------------------------------------------------------------
-
-    def _activity(self, m: Module) -> None:
-        activity, operation = self.activity, self.operation
-
-        def ongoing(*names: str) -> Value:
-            return Cat(self.fsm.ongoing(name) for name in names).any()
-
-        known = self.busy & ~self.prefetch
-        phases = {name: known & operation[name] for name in ("fwd", "bwd", "grad", "vector")}
-        product = ongoing("PASS", "FLUSH", "RANGE")
-        ranging, writing = Signal(), Signal()
-        m.d.comb += [
-            ranging.eq((product & self.range_pass) | (ongoing("EXPONENTS") & self.measured)),
-            writing.eq((product & ~self.range_pass) | ongoing("STORE", "LOSS_STORE", "WRITE", "RETIRE")),
-            *(activity.phase[name].eq(value) for name, value in phases.items()),
-            activity.phase.other.eq(self.busy & ~Cat(phases.values()).any()),
-            activity.loss.eq(ongoing("LOSS")), activity.range.eq(ranging), activity.write.eq(writing),
-            activity.setup.eq(self.busy & ~(ongoing("LOSS") | ranging | writing)),
-        ]
