@@ -1,4 +1,4 @@
-"""Samples for the host driver, and states that must be the same."""
+"""Samples for the host driver."""
 
 from __future__ import annotations
 
@@ -13,9 +13,3 @@ Array = NDArray[Any]
 def samples(count: int, inputs: int, classes: int, seed: int = 0) -> tuple[Array, Array]:
     rng = np.random.default_rng(seed)
     return rng.integers(0, 256, (count, inputs), dtype=np.uint8), rng.integers(0, classes, count)
-
-
-def assert_same(a: dict[str, Array], b: dict[str, Array]) -> None:
-    assert a.keys() == b.keys()
-    for name in a:
-        np.testing.assert_array_equal(a[name], b[name], err_msg=name)

@@ -15,7 +15,8 @@ from shiftgrad.device import DeviceError, GoldenDevice
 from shiftgrad.host import Host, MachineError
 from shiftgrad.isa import Memory, Opcode, Region, Status, encode
 from shiftgrad.models import Dense, Network, mlp
-from tests.host_cases import assert_same, samples
+from tests.arrays import assert_same
+from tests.host_cases import samples
 
 
 def host_of(network: Network, *, config: Config = CONFIGS["sim_4x4"], batch: int = 4, lr_shift: int = 3,

@@ -15,7 +15,8 @@ from shiftgrad.device import ADDRESSES, DeviceError, GoldenDevice
 from shiftgrad.host import Host
 from shiftgrad.isa import LOADS_WHILE_BUSY, Status
 from shiftgrad.models import Dense, GlobalAverage, MaxPool, Network, mlp
-from tests.host_cases import Array, assert_same, samples
+from tests.arrays import assert_same
+from tests.host_cases import Array, samples
 
 
 class Failing(GoldenDevice):

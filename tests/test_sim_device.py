@@ -13,6 +13,7 @@ from shiftgrad.models import mlp
 from sim.compare import MismatchError
 from sim.device import CYCLE_LIMIT, VerilatorDevice
 from sim.programs import load, random_case
+from tests.arrays import assert_same
 
 pytestmark = pytest.mark.xdist_group("sim_4x4")
 CONFIG = get_config("sim_4x4")
@@ -155,9 +156,7 @@ def test_training_while_the_next_batch_is_loaded(device):
             results.append(host.train_step(0, lambda left=left: next(left, None)))
             busy.append(device.simulation.cycles - meanwhile)
     assert results[:4] == results[4:]
-    one, other = (host.state() for host in hosts)
-    for name in one:
-        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+    assert_same(*(host.state() for host in hosts))
     assert device.compared_instructions == 4 * len(plan.program_of("train")) and device.mismatches == 0
     assert busy[0] > 1000 and max(busy[1:4]) - busy[0] < 100, "a step takes no longer for the load"
 

@@ -10,6 +10,7 @@ from shiftgrad.models import mlp
 from shiftgrad.plan import Plan
 from shiftgrad.record import History, Hyper
 from shiftgrad.train import Stop, Trainer
+from tests.arrays import assert_same
 
 CONFIG = get_config("sim_4x4")
 HYPER = Hyper(batch=4, epochs=4, lr_shift=4, sample_every=3)
@@ -36,17 +37,11 @@ def trainer(hyper: Hyper = HYPER, **extra) -> Trainer:
 
 
 def same_state(one: Trainer, other: Trainer) -> None:
-    first, second = one.host.state(), other.host.state()
-    assert first.keys() == second.keys()
-    for name in first:
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+    assert_same(one.host.state(), other.host.state())
 
 
 def same_history(one: History, other: History) -> None:
-    first, second = one.to_arrays(), other.to_arrays()
-    assert first.keys() == second.keys()
-    for name in first:
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+    assert_same(one.to_arrays(), other.to_arrays())
 
 
 class StopAt:
