@@ -31,7 +31,7 @@ def everything() -> dict[str, Any]:
     boards = {board.name: {"config": board.config, "clock_mhz": board.clock_hz / 1e6}
               for board in map(get_board, board_names())}
     return {"configs": {name: machine(name) for name in CONFIGS}, "datasets": data, "models": list(MODELS),
-            "devices": ["golden", "verilator", "serial:PORT"], "boards": boards}
+            "devices": ["golden", "verilator", "board:NAME", "serial:PORT"], "boards": boards}
 
 
 def text(facts: dict[str, Any]) -> str:

@@ -113,13 +113,13 @@ static inline uint64_t sg_field(int64_t value, unsigned low, unsigned width)
 
 /* One instruction word. */
 static inline uint64_t sg_instruction(unsigned opcode, unsigned flags, unsigned dst, unsigned a, unsigned b, unsigned c,
-                                      int imm)
+                                      unsigned d, int imm)
 {
     return sg_field(opcode, SG_INSTR_OPCODE_LOW, SG_INSTR_OPCODE_WIDTH)
         | sg_field(flags, SG_INSTR_FLAGS_LOW, SG_INSTR_FLAGS_WIDTH)
         | sg_field(dst, SG_INSTR_DST_LOW, SG_INSTR_DST_WIDTH) | sg_field(a, SG_INSTR_A_LOW, SG_INSTR_A_WIDTH)
         | sg_field(b, SG_INSTR_B_LOW, SG_INSTR_B_WIDTH) | sg_field(c, SG_INSTR_C_LOW, SG_INSTR_C_WIDTH)
-        | sg_field(imm, SG_INSTR_IMM_LOW, SG_INSTR_IMM_WIDTH);
+        | sg_field(d, SG_INSTR_D_LOW, SG_INSTR_D_WIDTH) | sg_field(imm, SG_INSTR_IMM_LOW, SG_INSTR_IMM_WIDTH);
 }
 
 /* Byte address of 32-bit word `word` of tensor `id`'s descriptor. */

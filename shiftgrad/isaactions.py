@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shiftgrad.isa import KERNEL_MAX, LR_MAX, Opcode
+from shiftgrad.isa import KERNEL_MAX, LR_MAX, TERMS_END, Opcode
 
 __all__ = ["ACTION"]
 
@@ -37,7 +37,8 @@ v[q, i]  <- sum over taps t, outputs o and the pixels p that see q under t of a[
 v[q, i]  <- 0 where c[q, i] <= 0                           with MASK
 """
         + AS_FWD,
-        f"x = `dst`, w = `b`, y = `a`: {WINDOW}; `a.cols` = `b.cols`, `c` is like `dst` (BAD_SHAPE)",
+        f"x = `dst`, w = `b`, y = `a`: {WINDOW}; `a.cols` = `b.cols`, taps * `b.cols` <= {TERMS_END - 1:,}, "
+        "`c` is like `dst` (BAD_SHAPE)",
     ),
     Opcode.GRAD: (
         "Update of weights, or with ONES of a bias: `a` is the layer's input, `b` the error of its output, `c` the "
@@ -77,8 +78,9 @@ v[p, o]  <- sat32(v[p, o] + align(b[p', o], b.e - e_v))         with PAIR
 v[p, o]  <- max(v[p, o], 0)                                     with RELU
 """
         + AS_FWD,
-        f"{SAME} and sizes; `c` and `d` are [1, 1]; `b` has `dst`'s planes, its size or twice that (less one where "
-        "odd; p' is then the pixel at twice p's coordinates), and at most its columns: those beyond add 0 (BAD_SHAPE)",
+        "`dst` and `a` have the same rows and columns; `c` and `d` are [1, 1]; `b` has `dst`'s planes, its size or "
+        "twice that (less one where odd; p' is then the pixel at twice p's coordinates), and at most its columns: "
+        "those beyond add 0 (BAD_SHAPE)",
     ),
     Opcode.ADDB: (
         "Errors through a residual block: `a` times scalar `d`, plus the shortcut's error `b`.",
@@ -89,8 +91,9 @@ v[p, o]  <- sat32(v[p, o] + align(b[p', o], b.e - e_v))         with PAIR
 v[p, o]  <- 0 where c[p, o] <= 0                                with MASK
 """
         + AS_FWD,
-        f"{SAME} and sizes; `c` is like `dst`, `d` is [1, 1]; `b` has `dst`'s planes, its size or half of it "
-        "(rounded up; p' is then half of p's coordinates, and odd ones add 0), and at least its columns (BAD_SHAPE)",
+        "`dst` and `a` have the same rows and columns; `c` is like `dst`, `d` is [1, 1]; `b` has `dst`'s planes, its "
+        "size or half of it (rounded up; p' is then half of p's coordinates, and odd ones add 0), and at least its "
+        "columns (BAD_SHAPE)",
     ),
     Opcode.SUM: (
         "Update of a scalar by the sum of the errors `b`, or of their products with `a`; `c` is its momentum.",
@@ -140,6 +143,6 @@ v[q, o]  <- a[p, o] where q is the first in line order of the largest of b's fou
 v[q, o]  <- 0 where b[q, o] <= 0                           with MASK
 """
         + AS_FWD,
-        f"{SAME}; `dst` has twice `a`'s height and width, `b` is like `dst` (BAD_SHAPE)",
+        f"{SAME}; `dst` has twice `a`'s height and width, `b` has its planes, columns, height and width (BAD_SHAPE)",
     ),
 }

@@ -173,9 +173,10 @@ def address_map() -> str:
             "VEC pitch")
     return "\n".join((
         "## Address map\n",
-        f"Byte addresses of {ADDRESS_BITS} bits, multiples of 4, little-endian. Anything else is a bus error, and so "
-        f"is any window while a program runs, but for writes to {loadable} where CONFIG says so. Writes are of whole "
-        "words; a data memory takes single lanes too.\n",
+        f"Byte addresses of {ADDRESS_BITS} bits, multiples of 4 (AXI4-Lite ignores the two low bits), little-endian. "
+        f"Anything else is a bus error, and so is any window while a program runs, but for writes to {loadable} where "
+        "CONFIG says so. Writes are of whole words; a data memory takes single lanes too. The [small "
+        "machine](small.md) has fewer counters and takes whole words only.\n",
         table(("address", "window", "layout"), rows),
         "In a data memory, lane l of word w is at w * pitch + l * lane bytes; the pitch is T lanes rounded up to a "
         "power of two, and lanes beyond T read 0.\n",
@@ -197,8 +198,9 @@ def render() -> str:
     """The whole page."""
     return "\n".join((
         "# Instruction set and host interface\n",
-        "Generated from `shiftgrad/isa.py` by `python -m shiftgrad.isadoc`; edit that instead. The functions named in "
-        "the actions are those of [numerics](numerics.md); `x.e` is the exponent of tensor x.\n",
+        "Generated from `shiftgrad/isa.py`, `isaactions.py` and `isadoc.py` by `python -m shiftgrad.isadoc`; edit "
+        "those instead. The functions named in the actions are those of [numerics](numerics.md); `x.e` is the exponent "
+        "of tensor x. A tensor like another has the same rows and columns.\n",
         instruction_format(),
         "## Instructions\n",
         *(instruction(opcode) for opcode in Opcode),

@@ -88,7 +88,7 @@ class _Job:
 
 
 def open_device(name: str, config: Config, compare: bool | None = None, *, quiet: bool = False) -> Device:
-    """The device called ``name``: ``golden``, ``verilator``, ``board:NAME`` or ``serial:PORT``.
+    """The device called ``name``: ``golden``, ``verilator``, ``board:NAME``, ``serial:PORT`` or ``serial:PORT@BAUD``.
 
     Parameters
     ----------
@@ -104,12 +104,19 @@ def open_device(name: str, config: Config, compare: bool | None = None, *, quiet
     if name == "verilator":
         return _simulated(config, compare is not False, quiet)
     if kind == "serial" and port:
-        from shiftgrad.serial_device import SerialDevice
-
-        return SerialDevice(config, port)
+        return _serial(port, config)
     if kind == "board" and port:
         return _board(port, config, quiet)
     raise HyperError(f"device must be golden, verilator, board:NAME or serial:PORT, got {name!r}")
+
+
+def _serial(name: str, config: Config) -> Device:
+    from shiftgrad.serial_device import BAUD, SerialDevice
+
+    port, at, baud = name.rpartition("@")
+    if at and not (port and baud.isascii() and baud.isdigit() and int(baud)):
+        raise HyperError(f"wanted serial:PORT or serial:PORT@BAUD, got {'serial:' + name!r}")
+    return SerialDevice(config, port or name, baud=int(baud) if at else BAUD)
 
 
 def _board(name: str, config: Config, quiet: bool) -> Device:

@@ -249,9 +249,11 @@ def test_serial_device(monkeypatch: pytest.MonkeyPatch) -> None:
     import shiftgrad.serial_device as serial_device
 
     opened = []
-    monkeypatch.setattr(serial_device, "SerialDevice", lambda config, port: opened.append(port) or GoldenDevice(config))
-    assert shiftgrad("train", "--device", "serial:/dev/ttyX", "--max-steps", 1, "--json").exit_code == 0
-    assert opened == ["/dev/ttyX"]
+    monkeypatch.setattr(serial_device, "SerialDevice",
+                        lambda config, port, baud: opened.append((port, baud)) or GoldenDevice(config))
+    for port in ("/dev/ttyX", "/dev/ttyX@115200"):
+        assert shiftgrad("train", "--device", f"serial:{port}", "--max-steps", 1, "--json").exit_code == 0
+    assert opened == [("/dev/ttyX", 1_000_000), ("/dev/ttyX", 115_200)]
 
 
 # --- refusals -------------------------------------------------------------------------------------
@@ -274,6 +276,9 @@ def test_serial_device(monkeypatch: pytest.MonkeyPatch) -> None:
          ),
         (("train", "--device", "board:none"), "no board 'none'; there are: "),
         (("train", "--device", "serial:"), "got 'serial:'"),
+        (("train", "--device", "serial:/dev/nothing@fast"),
+         "wanted serial:PORT or serial:PORT@BAUD, got 'serial:/dev/nothing@fast'"),
+        (("train", "--device", "serial:@9600"), "wanted serial:PORT or serial:PORT@BAUD, got 'serial:@9600'"),
         (("train", "--compare"), "--compare needs --device verilator"),
         (("train", "--dataset", "mnist"), "wanted --data-dir"),
         (("train", "--dataset", "mnist", "--data-dir", "/nowhere"), "/nowhere: wanted .* got no such folder"),
@@ -296,7 +301,10 @@ def test_wrong_use_is_one_line_and_status_2(arguments: tuple[str, ...], pattern:
 
 
 def test_failures_are_one_line_and_status_1(tmp_path: Path) -> None:
-    refused(shiftgrad("train", "--device", "serial:/dev/nothing", "--quiet"), 1, "cannot open serial port")
+    refused(shiftgrad("train", "--device", "serial:/dev/nothing", "--quiet"), 1,
+            "cannot open serial port '/dev/nothing' at 1000000 baud")
+    refused(shiftgrad("train", "--device", "serial:/dev/nothing@115200", "--quiet"), 1,
+            "cannot open serial port '/dev/nothing' at 115200 baud")
     (tmp_path / "file").write_text("")
     for option, path in (("--save", "file/c.npz"), ("--save", "."), ("--report", "file")):
         result = shiftgrad(*SMALL, option, tmp_path / path)  # no progress either: refused before the first step

@@ -21,7 +21,7 @@ PROGRAM = """
 #include <stdio.h>
 int main(void)
 {
-    printf("%llx\\n", (unsigned long long)sg_instruction(SG_OP_GRAD, SG_FLAG_DELAYED, 1, 2, 3, 4, -5));
+    printf("%llx\\n", (unsigned long long)sg_instruction(SG_OP_GRAD, SG_FLAG_DELAYED, 1, 2, 3, 4, 6, -5));
     printf("%llx\\n", (unsigned long long)sg_field(-60, SG_DESC_EXPONENT_LOW, SG_DESC_EXPONENT_WIDTH));
     printf("%x %x %x\\n", sg_descriptor_address(3, SG_DESC_EXPONENT_WORD), sg_program_address(2), SG_REG_GRAD_MACS_HI);
     return SG_EXPONENT_MIN != -60;
@@ -37,7 +37,7 @@ def test_the_header_compiles_and_agrees(tmp_path: Path, name: str) -> None:
     strict = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
     subprocess.run(["cc", *strict, "main.c", "-o", "main"], cwd=tmp_path, check=True)
     out = subprocess.run([tmp_path / "main"], check=True, capture_output=True, text=True).stdout.split()
-    word = isa.encode(isa.Opcode.GRAD, flags=isa.Flag.DELAYED, dst=1, a=2, b=3, c=4, imm=-5)
+    word = isa.encode(isa.Opcode.GRAD, flags=isa.Flag.DELAYED, dst=1, a=2, b=3, c=4, d=6, imm=-5)
     grad_macs = next(r.address for r in isa.REGISTERS if r.name == "GRAD_MACS_HI")
     assert out == [f"{word:x}", f"{-60 & 0xFF:x}", f"{isa.Region.TABLE.address + 4 * (8 * 3 + 4):x}",
                    f"{isa.Region.PROGRAM.address + 16:x}", f"{grad_macs:x}"]

@@ -37,9 +37,10 @@ __all__ = ["export", "train"]
 @click.option("--test-samples", type=click.IntRange(min=0), metavar="N",
               help="Evaluate on the first N held-out samples only: on the simulated RTL they take long.")
 @click.option("--lr-shift", type=int, metavar="N",
-              help="The learning rate starts at 2^-N.  [default: 4 for digits and cifar10, 3 for mnist and mnist14]")
+              help="The learning rate starts at 2^-N.  [default: 4; 3 for mlp on mnist and mnist14]")
 @click.option("--lr-drops", type=Numbers(float, "fractions"), metavar="F,F,...",
-              help="Fractions of the run after which it is halved, or none.  [default: 0.6,0.85]")
+              help="Fractions of the run after which it is halved, or none.  [default: 0.6,0.85; fixup_resnet: "
+                   "0.7,0.7, for cifar10 0.6,0.6,0.85,0.85]")
 @click.option("--scale", type=click.Choice(SCALES),
               help="Exponents from each tensor's history, or from its own maximum (two passes).  [default: delayed]")
 @click.option("--seed", type=int, help="Of parameters, rounding, order and division of the data.  [default: 0]")
@@ -50,7 +51,8 @@ __all__ = ["export", "train"]
               help="Move training images by up to N pixels in both directions, drawn anew each step.  [default: 0]")
 @click.option("--device", default="golden", metavar="DEVICE", show_default=True,
               help="golden (NumPy), verilator (the RTL), board:NAME (a simulated board at its serial pins, "
-                   "every instruction compared) or serial:PORT (a board).")
+                   "every instruction compared) or serial:PORT (a board; serial:PORT@BAUD for another rate than "
+                   "1,000,000).")
 @click.option("--compare/--no-compare", default=None,
               help="Compare every instruction of verilator with the golden machine.  [default: compare]")
 @click.option("--save", type=PATH, metavar="FILE", help="Checkpoint: written after evaluations, at the end, on Ctrl-C.")

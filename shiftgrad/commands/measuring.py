@@ -121,7 +121,13 @@ def bench(parts: tuple[str, ...], config: str | None, out: Path, verbose: bool, 
 @config_option(default=None)
 @json_option
 def info(config: str | None, as_json: bool) -> None:
-    """The configurations, data sets, models and boards there are; with --config, one machine's numbers."""
+    """The configurations, data sets, models and boards there are; with --config, one machine's numbers.
+
+    \b
+    Examples:
+      shiftgrad info
+      shiftgrad info --config ulx3s_85f_8x8 --json | jq .memories
+    """
     from shiftgrad import about
 
     facts = about.machine(config) if config else about.everything()
