@@ -211,7 +211,7 @@ class Plan:
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
-        """The plan in plain types, ready for ``json.dumps``; program words as hexadecimal strings."""
+        """The plan in plain types, ready for ``json.dumps``; words of program and table as hexadecimal strings."""
         return {
             "network": self.network.name, "config": self.config.name, "batch": self.batch, "lr_shift": self.lr_shift,
             "scale": self.scale, "packing": self.packing.kind, "entries": dict(self.entries),
@@ -222,7 +222,8 @@ class Plan:
             "tensors": [
                 {"id": t.id, "name": t.name, "layer": t.layer, "memory": MEMORIES[t.memory], "base": t.base,
                  "stride": t.stride, "rows": t.rows, "cols": t.cols, "planes": t.planes, "height": t.height,
-                 "width": t.width, "exponent": t.exponent, "live": list(t.live)}
+                 "width": t.width, "exponent": t.exponent, "live": list(t.live),
+                 "descriptor": [f"0x{word:08x}" for word in t.descriptor()]}
                 for t in self.tensors
             ],
             "instructions": [
