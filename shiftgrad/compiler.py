@@ -45,6 +45,8 @@ def compile_network(network: Network, config: Config, *, batch: int, lr_shift: i
     """
     if scale not in SCALES:
         raise CompileError(f"scale must be one of {SCALES}, got {scale!r}")
+    if not isinstance(lr_shift, int) or isinstance(lr_shift, bool):
+        raise CompileError(f"lr_shift must be an integer, got {lr_shift!r}")
     limits.check_sizes(network, config, batch)
     imm = lr_shift + batch_shift(batch)
     draft = Draft(batch, imm, Flag.DELAYED if scale == "delayed" else Flag(0))

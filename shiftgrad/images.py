@@ -57,6 +57,9 @@ class Dataset:
                                    f"got {images.dtype} {list(images.shape)}")
             if len(images) != len(labels):
                 raise DatasetError(f"{self.name}: {len(images)} {part} images need as many labels, got {len(labels)}")
+            if labels.dtype != np.uint8 or (labels >= self.classes).any():
+                raise DatasetError(f"{self.name}: wanted {part} labels of uint8 below {self.classes}, got "
+                                   f"{labels.dtype} up to {labels.max(initial=0)}")
 
     @property
     def inputs(self) -> int:

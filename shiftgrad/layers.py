@@ -68,8 +68,14 @@ class Layer:
             raise self._error(f"{field} must be a number from {least} to {most:g}, got {value!r}")
 
     def _check_choice(self, field: str, choices: tuple[object, ...]) -> None:
-        if (value := getattr(self, field)) not in choices or isinstance(value, bool):
+        value = getattr(self, field)
+        if not any(value == choice and type(value) is type(choice) for choice in choices):
             raise self._error(f"{field} must be one of {choices}, got {value!r}")
+
+    def _check_flags(self, *fields: str) -> None:
+        for field in fields:
+            if not isinstance(value := getattr(self, field), bool):
+                raise self._error(f"{field} must be True or False, got {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +103,7 @@ class Dense(Layer):
         super().__post_init__()
         self._check_size("units")
         self._check_range("zero_range")
+        self._check_flags("relu", "bias", "zero")
 
     def output(self, shape: Shape) -> Shape:
         if max(shape[:2]) > KERNEL_MAX:
@@ -144,6 +151,7 @@ class Conv(Layer):
         self._check_choice("kernel", tuple(range(1, KERNEL_MAX + 1)))
         self._check_choice("step", (1, 2))
         self._check_choice("bias", BIASES)
+        self._check_flags("relu", "zero")
         if self.pad is None:
             object.__setattr__(self, "pad", self.kernel // 2)
         self._check_choice("pad", tuple(range(self.kernel)))

@@ -7,6 +7,7 @@ from shiftgrad import isa
 from shiftgrad.config import MEMORIES, Config
 from shiftgrad.draft import Draft
 from shiftgrad.isa import PRODUCTS, SUM_BITS_MAX, TERMS_END, Memory, Opcode
+from shiftgrad.layers import is_size
 from shiftgrad.models import Dense, Network
 
 __all__ = [
@@ -23,8 +24,11 @@ class CompileError(ValueError):
 
 def check_sizes(network: Network, config: Config, batch: int) -> None:
     """Batch, reductions, widths and classes."""
-    if not isinstance(batch, int) or not 1 <= batch <= DIMENSION_MAX:
+    if not is_size(batch) or batch > DIMENSION_MAX:
         raise CompileError(f"network {network.name}: batch must be an integer from 1 to {DIMENSION_MAX}, got {batch!r}")
+    if len(network.layers) > config.tensors:  # each has one at least, and the rest need not be worked out
+        raise CompileError(f"layer {network.layers[config.tensors].name}: the tensor table of {config.name} has "
+                           f"{config.tensors} entries, got {len(network.layers)} layers")
     for layer, shape in network.steps():
         noun = "units" if isinstance(layer, Dense) else "channels"
         for weights in layer.weights(shape, network.blocks):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from golden.convolution import Window
 from shiftgrad.layers import (
@@ -97,7 +98,7 @@ class Network:
         """Elements of a sample."""
         return math.prod(self.input_shape)
 
-    @property
+    @cached_property
     def classes(self) -> int:
         """Channels of the last layer."""
         *_, (last, shape) = self.steps()
@@ -117,7 +118,7 @@ class Network:
         """What it is called on the command line, as its name says."""
         return self.name.split("-")[0]
 
-    @property
+    @cached_property
     def blocks(self) -> int:
         """Residual blocks."""
         return sum(isinstance(layer, Block) for layer in self.layers)

@@ -263,6 +263,8 @@ def test_the_board_fits_mnist() -> None:
     (mlp(8, (), 10), {}, {"batch": 65536}, "batch must be an integer from 1 to 65535, got 65536"),
     (mlp(8, (), 10), {}, {"lr_shift": 62}, "must be from 0 to 63, got 62 [+] 2"),
     (mlp(8, (), 10), {}, {"lr_shift": -3}, "must be from 0 to 63, got -3 [+] 2"),
+    (mlp(8, (), 10), {}, {"batch": True}, "batch must be an integer from 1 to 65535, got True"),
+    (mlp(8, (), 10), {}, {"lr_shift": 1.5}, "lr_shift must be an integer, got 1.5"),
     (mlp(8, (), 10), {}, {"scale": "now"}, "scale must be one of .*, got 'now'"),
 ])
 def test_what_does_not_fit(network: Network, config: dict[str, int], options: dict[str, int], message: str) -> None:

@@ -179,6 +179,11 @@ def test_networks_that_make_no_sense(shape: tuple[int, int, int], layers: tuple[
     ({"step": 3}, r"layer c: step must be one of \(1, 2\)"),
     ({"bias": "row"}, "layer c: bias must be one of .*got 'row'"), ({"pad": 3}, "layer c: pad must be .*got 3"),
     ({"channels": 0}, "layer c: channels must be an integer from 1, got 0"),
+    ({"kernel": 3.0}, "layer c: kernel must be one of .*, got 3.0"),
+    ({"step": True}, "layer c: step must be .*got True"),
+    ({"pad": 1.0}, "layer c: pad must be one of .*, got 1.0"),
+    ({"relu": 1}, "layer c: relu must be True or False, got 1"),
+    ({"zero": None}, "layer c: zero must be True or False, got None"),
 ])
 def test_convolutions_that_make_no_sense(options: dict[str, object], message: str) -> None:
     with pytest.raises(NetworkError, match=message):
@@ -189,6 +194,8 @@ def test_convolutions_that_make_no_sense(options: dict[str, object], message: st
     (fixup_resnet((8, 8, 1), 10), {"act_words": 8192}, 16,
      r"layer block\d: block\d.\w+ does not fit the act memory of big: \d+ bytes are needed, .* bytes over"),
     (fixup_resnet((32, 32, 3), 10), {}, 64, "the input: input has 65536 rows, 64 images of 1024 pixels; .*most 63"),
+    (fixup_resnet((8, 8, 1), 10, depth=100_000), {}, 1,
+     "layer block256: the tensor table of big has 256 entries, got 100003 layers"),
     (fixup_resnet((8, 8, 1), 10, depth=12), {}, 1, "layer block12: .* tensor table of big: 280 .* 256: 24 over"),
     (Network(name="n", shape=(8, 8, 1), layers=(Conv(name="c", channels=20000, kernel=1), Conv(
         name="d", channels=2, kernel=3), *HEAD)), {}, 1,

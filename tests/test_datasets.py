@@ -170,6 +170,8 @@ def test_images_must_have_the_shape() -> None:
         ({"test_images": np.zeros((2, 2, 9), np.uint8)}, r"wanted held-out images .* got uint8 \[2, 2, 9\]"),
         ({"images": np.zeros((4, 18), np.int8)}, r"wanted training images .* got int8 \[4, 18\]"),
         ({"labels": np.zeros(3, np.uint8)}, "4 training images need as many labels, got 3"),
+        ({"labels": np.full(4, 2, np.uint8)}, "wanted training labels of uint8 below 2, got uint8 up to 2"),
+        ({"labels": np.zeros(4)}, "wanted training labels of uint8 below 2, got float64 up to 0.0"),
     ):
         with pytest.raises(DatasetError, match=f"colour: {message}"):
             replace(colour(), **wrong)
