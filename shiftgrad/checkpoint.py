@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
-import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftgrad.config import Config
-from shiftgrad.files import write_bytes
+from shiftgrad.files import FileError, arrays_of, write_bytes
 from shiftgrad.models import LAYERS, Dense, Layer, Network
 from shiftgrad.record import History, Hyper, Totals
 
@@ -102,7 +100,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def load(path: Path) -> Checkpoint:
+def load(path: Path | str) -> Checkpoint:
     """Read a checkpoint. One from before there were flips and shifts has none of them, which is the default.
 
     Raises
@@ -110,6 +108,7 @@ def load(path: Path) -> Checkpoint:
     CheckpointError
         no such file, not a checkpoint, of another version, truncated or damaged; the message names the file
     """
+    path = Path(path)
     arrays = _arrays(path)
     header = _header(path, arrays)
     try:
@@ -123,8 +122,8 @@ def load(path: Path) -> Checkpoint:
             dataset=header["dataset"], digest=header["digest"], step=header["step"], steps=header["steps"], state=state,
             history=history, totals=Totals(**header["totals"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, error) from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, f"{type(error).__name__}: {error}") from None
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -136,14 +135,12 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     if data[:2] != b"PK":
         raise CheckpointError(f"{path}: wanted a checkpoint (.npz), got {len(data)} bytes of something else{ROUTE}")
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, RuntimeError) as error:
-        raise _damaged(path, error) from None
+        return arrays_of(data)
+    except FileError as error:
+        raise _damaged(path, str(error)) from None
 
 
-def _damaged(path: Path, error: Exception) -> CheckpointError:
-    why = f"{type(error).__name__}: {error}"
+def _damaged(path: Path, why: str) -> CheckpointError:
     return CheckpointError(f"{path}: wanted a whole checkpoint, got a truncated or damaged one ({why}){ROUTE}")
 
 

@@ -3,40 +3,90 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import stat
 import tempfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-__all__ = ["check_writable", "write_bytes", "write_text"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FileError", "arrays_of", "check_apart", "check_writable", "write_bytes", "write_text"]
+
+
+class FileError(ValueError):
+    """Files that cannot all be what they were asked to be."""
 
 
 def write_bytes(path: Path, data: bytes) -> Path:
-    """Write ``data`` beside ``path``, flush it to disk, then move it into place; folders are made. Returns ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write ``data`` beside ``path``, flush it to disk, then move it into place; returns ``path``.
+
+    Folders are made and links followed; ``OSError`` names the file, and what else than a file it is.
+    """
+    place = Path(os.path.realpath(path))
+    draft = place.with_name(f".{zlib.crc32(place.name.encode(errors='surrogateescape')):08x}.{os.getpid()}.tmp")
     try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+        _check_file(place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with draft.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, place)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(f"{path}: wanted a file that can be written, got: {error.strerror or error}") from error
     return path
 
 
 def check_writable(path: Path) -> None:
-    """``OSError`` when :func:`write_bytes` to ``path`` could not work; folders are made, nothing is written."""
+    """``OSError`` when :func:`write_bytes` to ``path`` could not work; nothing is made or written."""
+    place = Path(os.path.realpath(path))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        with tempfile.TemporaryFile(dir=path.parent):
+        _check_file(place)
+        folder = place.parent
+        while not folder.exists():
+            folder = folder.parent
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OSError(f"{path}: wanted a file that can be written, got: {error.strerror}") from error
+        raise OSError(f"{path}: wanted a file that can be written, got: {error.strerror or error}") from error
+
+
+def _check_file(place: Path) -> None:
+    try:
+        mode = os.stat(place).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "Not a regular file")
+
+
+def check_apart(files: Mapping[str, Path | None]) -> None:
+    """``FileError`` when two of ``files``, by what they are for, are one."""
+    places: dict[str, str] = {}
+    for what, path in files.items():
+        if path is not None and (other := places.setdefault(os.path.realpath(path), what)) != what:
+            raise FileError(f"{path}: wanted a file of its own for {what}, got that of {other}")
 
 
 def write_text(path: Path, text: str) -> Path:
     """:func:`write_bytes` of ``text`` in UTF-8."""
     return write_bytes(path, text.encode())
+
+
+def arrays_of(data: bytes) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz file by name, every one read and no object unpickled; ``FileError`` says what is wrong."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # NumPy and zipfile do not say what a damaged file may raise
+        raise FileError(type(error).__name__) from error

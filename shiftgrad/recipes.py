@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from shiftgrad.images import DatasetError
-from shiftgrad.models import Network, NetworkError, Shape, fixup_resnet, lenet, mlp
+from shiftgrad.models import Block, Conv, Dense, Network, NetworkError, Shape, fixup_resnet, lenet, mlp
 
-__all__ = ["CLASSES", "HIDDEN", "MODELS", "SHAPES", "Options", "config_of", "hyper_of", "network_of"]
+__all__ = ["CLASSES", "HIDDEN", "MODELS", "SHAPES", "Options", "config_of", "hyper_of", "network_of", "options_of"]
 
 MODELS = ("mlp", "lenet", "fixup_resnet")
 SHAPES: dict[str, Shape] = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "mnist14": (14, 14, 1), "cifar10": (32, 32, 3)}
@@ -86,6 +87,27 @@ def network_of(dataset: str, shape: Shape, classes: int, options: Options) -> Ne
     if not sizes and shape[2] == 1:
         given["channels"] = CHANNELS
     return fixup_resnet(shape, classes, **{"shortcut": SHORTCUTS.get(dataset, "conv"), **given})
+
+
+def options_of(network: Network, given: Mapping[str, Any]) -> Options:
+    """What makes ``network``, one of :func:`network_of`'s, but for what is ``given``: names of :class:`Options`."""
+    mine: dict[str, Any] = {}
+    if network.kind == "mlp":
+        mine = {"hidden": tuple(layer.units for layer in network.layers[:-1] if isinstance(layer, Dense))}
+    if network.kind == "lenet":
+        mine = {"channels": tuple(layer.channels for layer in network.layers if isinstance(layer, Conv))}
+    if blocks := [layer for layer in network.layers if isinstance(layer, Block)]:
+        stem = network.layers[0]
+        assert isinstance(stem, Conv)
+        channels = (stem.channels, *(block.channels for block in blocks))
+        if given.keys() & {"depth", "width"}:
+            mine = {"depth": len(blocks), "width": stem.channels}
+        elif "channels" not in given:
+            mine = {"channels": channels}
+        mine["zero_range"] = blocks[0].zero_range
+        if past := [block.shortcut for block in blocks if block.shortcut != "identity"]:
+            mine["shortcut"] = past[0]
+    return Options(**{"model": network.kind, **mine, **given})
 
 
 def hyper_of(dataset: str, model: str) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftgrad.compiler import SCALES
+
 __all__ = ["EPOCHS_MAX", "PHASES", "Epoch", "History", "Hyper", "HyperError", "Totals"]
 
 PHASES = {"forward": "FWD", "backward": "BWD", "gradient": "GRAD"}  # name in reports -> prefix of the counters
@@ -53,12 +55,16 @@ class Hyper:
         for name, low in (("batch", 1), ("epochs", 1), ("lr_shift", 0), ("seed", 0), ("eval_every", 1),
                           ("sample_every", 1), ("shift", 0)):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < low:
+            if not isinstance(value, int) or isinstance(value, bool) or value < low:
                 raise HyperError(f"{name} must be an integer from {low}, got {value!r}")
         if not isinstance(self.flip, bool):
             raise HyperError(f"flip must be True or False, got {self.flip!r}")
         if self.epochs > EPOCHS_MAX:
             raise HyperError(f"epochs must be at most {EPOCHS_MAX:,}, got {self.epochs}")
+        if self.scale not in SCALES:
+            raise HyperError(f"scale must be one of {SCALES}, got {self.scale!r}")
+        if not isinstance(self.drops, tuple) or not all(isinstance(drop, int | float) for drop in self.drops):
+            raise HyperError(f"drops must be a tuple of numbers, got {self.drops!r}")
         if list(self.drops) != sorted(self.drops) or not all(0 <= drop <= 1 for drop in self.drops):
             raise HyperError(f"drops must be fractions from 0 to 1, ascending, got {self.drops}")
 

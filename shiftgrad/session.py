@@ -10,15 +10,15 @@ from typing import Any
 
 from shiftgrad import checkpoint as checkpoints
 from shiftgrad import datasets, report, weights
-from shiftgrad.checkpoint import Checkpoint
+from shiftgrad.checkpoint import Checkpoint, CheckpointError
 from shiftgrad.compiler import compile_network
 from shiftgrad.config import Config, get_config
 from shiftgrad.datasets import Dataset
 from shiftgrad.device import Device, DeviceError, GoldenDevice
-from shiftgrad.files import check_writable, write_text
+from shiftgrad.files import check_apart, check_writable, write_text
 from shiftgrad.models import Network
 from shiftgrad.progress import watch_for
-from shiftgrad.recipes import MODELS, Options, config_of, hyper_of, network_of
+from shiftgrad.recipes import MODELS, Options, config_of, hyper_of, network_of, options_of
 from shiftgrad.record import Hyper, HyperError
 from shiftgrad.train import Outcome, Trainer, digest, stop_on_signals
 
@@ -164,7 +164,9 @@ def train(request: Request) -> tuple[dict[str, Any], Outcome]:
     plan = compile_network(job.network, job.config, batch=job.hyper.batch, lr_shift=job.hyper.lr_shift,
                            scale=job.hyper.scale)
     initial = _initial(request, job.network) if request.init and not job.resume else None
-    for path in (request.save_path, request.report and request.report / "report.html"):
+    made = {"--save": request.save_path, **{f"--report's {path.name}": path for path in _report_paths(request)}}
+    check_apart({"--init": request.init, **made})
+    for path in made.values():
         if path:
             check_writable(path)
     device = open_device(request.device, job.config, request.compare, quiet=request.quiet)
@@ -179,7 +181,7 @@ def train(request: Request) -> tuple[dict[str, Any], Outcome]:
         device.close()
     result = _result(request, trainer, outcome)
     if request.report:
-        _write_report(request.report, result, outcome)
+        _write_report(request, result, outcome)
     return result, outcome
 
 
@@ -215,16 +217,25 @@ def _resumed(request: Request) -> _Job | None:
     if path is None:
         return None
     saved = checkpoints.load(path)
-    if saved.finished and not request.resume:
+    epochs = request.epochs or saved.hyper.epochs
+    steps = saved.steps // saved.hyper.epochs * epochs
+    if saved.step >= steps and not request.resume:
+        if not (request.quiet or request.as_json):
+            print(f"{path}: holds a run that is finished, so another one starts", file=sys.stderr)
         return None
+    most = min(steps, request.max_steps if request.max_steps is not None else steps)
+    if saved.step > most:
+        raise HyperError(f"{path}: is at step {saved.step}, wanted to stop at {most}")
     wanted = {key: value for key, value in request.hyper().items() if key not in ("epochs", "eval_every")}
     saved.expect(path, **({"dataset": request.dataset} if request.dataset else {}),
                  **({"config": get_config(request.config)} if request.config else {}))
     for name, value in wanted.items():
         saved.expect(path, **{name: value})
     data = _load(saved.dataset, request, saved.hyper.seed)
-    if request.model or request.options.given:
-        saved.expect(path, network=network_of(data.name, data.shape, data.classes, request.options))
+    if request.model not in (None, saved.network.kind):
+        raise CheckpointError(f"{path}: holds a run of another model: wanted {request.model}, got {saved.network.kind}")
+    if given := request.options.given:
+        saved.expect(path, network=network_of(data.name, data.shape, data.classes, options_of(saved.network, given)))
     saved.expect(path, digest=digest(data))
     hyper = replace(saved.hyper, **{k: v for k, v in request.hyper().items() if k in ("epochs", "eval_every")})
     return _Job(network=saved.network, config=saved.config, data=data, hyper=hyper, resume=saved)
@@ -247,6 +258,11 @@ def _result(request: Request, trainer: Trainer, outcome: Outcome) -> dict[str, A
     }
 
 
-def _write_report(folder: Path, result: dict[str, Any], outcome: Outcome) -> None:
-    write_text(folder / "report.html", report.render(result, outcome.history, outcome.final_line))
-    write_text(folder / "result.json", json.dumps(result, indent=1) + "\n")
+def _report_paths(request: Request) -> list[Path]:
+    return [request.report / name for name in ("report.html", "result.json")] if request.report else []
+
+
+def _write_report(request: Request, result: dict[str, Any], outcome: Outcome) -> None:
+    texts = report.render(result, outcome.history, outcome.final_line), json.dumps(result, indent=1) + "\n"
+    for path, text in zip(_report_paths(request), texts, strict=True):
+        write_text(path, text)

@@ -41,8 +41,8 @@ def from_bytes(path: Path, data: bytes) -> dict[str, Array]:
         found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         return {str(name): _array(torch, tensor) for name, tensor in found.items()}
     except Exception as error:  # what torch.load raises for a bad file is not documented
-        first = str(error).strip().splitlines() or [""]
-        raise WeightsError(f"{path}: wanted a state_dict of tensors, got {type(error).__name__}: {first[0]}") from None
+        raise WeightsError(f"{path}: wanted a state_dict of tensors, got something else or a damaged one "
+                           f"({type(error).__name__})") from None
 
 
 def _array(torch: Any, tensor: Any) -> Array:

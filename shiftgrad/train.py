@@ -88,7 +88,7 @@ class Stop:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """A :class:`Stop` that the first SIGINT or SIGTERM sets; a second one raises ``KeyboardInterrupt``."""
+    """A :class:`Stop` that the first SIGINT, SIGTERM or SIGHUP sets; a second one raises ``KeyboardInterrupt``."""
     stop = Stop()
 
     def request(signum: int, frame: FrameType | None) -> None:
@@ -96,7 +96,7 @@ def stop_on_signals() -> Iterator[Stop]:
             raise KeyboardInterrupt
         stop.requested = True
 
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield stop
     finally:
@@ -132,7 +132,7 @@ class Trainer:
     """
 
     def __init__(self, device: Device, plan: Plan, data: Dataset, hyper: Hyper, *, resume: Checkpoint | None = None,
-                 save: Path | None = None, initial: Mapping[str, np.ndarray[Any, Any]] | None = None) -> None:
+                 save: Path | str | None = None, initial: Mapping[str, np.ndarray[Any, Any]] | None = None) -> None:
         if data.inputs != plan.network.inputs or data.classes > plan.network.classes:
             raise DatasetError(f"{data.name} has {data.inputs} inputs and {data.classes} classes, "
                                f"{plan.network.name} takes {plan.network.inputs} and gives {plan.network.classes}")
@@ -141,10 +141,13 @@ class Trainer:
         if hyper.shift >= min(data.shape[:2]):
             raise HyperError(f"shift must be less than the sides of an image, {data.shape[0]} x {data.shape[1]}, "
                              f"got {hyper.shift}")
+        for name in ("batch", "lr_shift", "scale"):
+            if (planned := getattr(plan, name)) != (wanted := getattr(hyper, name)):
+                raise HyperError(f"wanted a plan for {name} {wanted}, got one for {planned}")
         slowest = max(i.imm for i in plan.instructions) + len(hyper.drops)
         if slowest > LR_MAX:
             raise HyperError(f"lr_shift + round(log2 batch) + halvings must be at most {LR_MAX}, got {slowest}")
-        self.plan, self.data, self.hyper, self.save_path = plan, data, hyper, save
+        self.plan, self.data, self.hyper, self.save_path = plan, data, hyper, Path(save) if save else None
         self.host = Host(device, plan)
         self.device = device
         self.probe = Probe(self.host)
@@ -154,6 +157,7 @@ class Trainer:
         self.history = resume.history if resume else History()
         self.totals = resume.totals if resume else Totals()
         self._resume, self._initial = resume, initial
+        self._begun = self._broken = False  # the device holds the run; or something unknown of it
         self._last = self.steps
         self._loaded: int | None = None  # the step whose batch is
         self._digest = digest(data)
@@ -163,21 +167,29 @@ class Trainer:
     # --- the run ----------------------------------------------------------------------------------
 
     def run(self, *, max_steps: int | None = None, watch: Watch | None = None, stop: Stop | None = None) -> Outcome:
-        """Train until the last step, or the ``max_steps``-th, and evaluate.
+        """Train until the last step, or the ``max_steps``-th, and evaluate; called again it goes on.
 
         Raises
         ------
+        RuntimeError
+            a run of this trainer failed before, so that nobody knows what the device holds
         Interrupted
             ``stop`` was set; the checkpoint, if there is a path for one, has been written
         """
         stop = stop if stop is not None else Stop()
         self._last = self.steps if max_steps is None else min(self.steps, max_steps)
+        if self._broken:
+            raise RuntimeError("wanted a run that can go on, got one that failed in a step: make another Trainer")
         self._load()
         try:
             result = self._train(watch, stop) or self._evaluate(watch, stop)
         except Interrupted:
+            self._settle()
             if self.save_path:
                 self.save(self.save_path)
+            raise
+        except BaseException:
+            self._broken = True
             raise
         self._settle()
         if self.save_path:
@@ -209,16 +221,20 @@ class Trainer:
                 watch.step(self)
 
     def _load(self) -> None:
+        """The state onto the device, unless a run has left it there."""
         self._loaded = None
-        if self._resume:
+        if self._begun:
+            pass
+        elif self._resume:
             try:
                 self.host.load(self.hyper.seed, state=self._resume.state)
             except ValueError as error:
                 raise CheckpointError(f"the checkpoint does not fit the run: {error}") from error
         else:
             self.host.load(self.hyper.seed, parameters=self._initial)
-        if self.probe.fits:
+        if self.probe.fits and not self._begun:
             self.probe.load()
+        self._begun = True
         self.device.clear_counters()
         self._clock = time.monotonic()
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftgrad.files import write_bytes
+from shiftgrad.files import FileError, arrays_of, write_bytes
 from shiftgrad.initialise import BIAS_EXPONENT, weight_exponent
 from shiftgrad.models import Dense, Network
 
@@ -117,8 +115,9 @@ def _complaint(value: Array) -> str:
 
 # --- files ----------------------------------------------------------------------------------------
 
-def write(path: Path, values: Mapping[str, Array]) -> None:
+def write(path: Path | str, values: Mapping[str, Array]) -> None:
     """``values`` as an archive of arrays (.npz) or a PyTorch state_dict (.pt, .pth), atomically."""
+    path = Path(path)
     if path.suffix in TORCH:
         from shiftgrad import torch_file
 
@@ -131,8 +130,9 @@ def write(path: Path, values: Mapping[str, Array]) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def read(path: Path) -> dict[str, Array]:
+def read(path: Path | str) -> dict[str, Array]:
     """The arrays of an .npz, .pt or .pth file by name; nothing in it is executed."""
+    path = Path(path)
     _check_kind(path)
     try:
         data = path.read_bytes()
@@ -143,10 +143,13 @@ def read(path: Path) -> dict[str, Array]:
 
         return torch_file.from_bytes(path, data)
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (TypeError, zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError) as error:
-        raise WeightsError(f"{path}: wanted an .npz archive of arrays, got {type(error).__name__}: {error}") from None
+        found = arrays_of(data)
+    except FileError as error:
+        raise WeightsError(f"{path}: wanted an .npz archive of arrays, got something else or a damaged one ({error})"
+                           ) from None
+    if "header" in found:
+        raise WeightsError(f"{path}: wanted weights, got a checkpoint: make them with shiftgrad export")
+    return found
 
 
 def _check_kind(path: Path) -> None:

@@ -154,7 +154,16 @@ def test_models(tmp_path: Path) -> None:
     assert (found["network"], found["model"], found["steps"]) == ("fixup_resnet-2x4-8", "fixup_resnet", 3)
     again = json.loads(shiftgrad("train", "--resume", path, "--json").stdout)
     assert (again["model"], again["steps"], again["resumed_from_step"]) == ("fixup_resnet", 1437 // 16, 3)
-    refused(shiftgrad("train", "--resume", path, "--model", "lenet"), 2, "another network: wanted lenet-8-16 .*conv1 8")
+    resume = ("train", "--resume", path, "--quiet")
+    for options, wrong in ((("--model", "lenet"), "another model: wanted lenet, got fixup_resnet"),
+                           (("--channels", "4,8,8"), "another network: wanted fixup_resnet-2x4-8 "),
+                           (("--depth", 3), "another network: wanted fixup_resnet-3x4-8-16 "),
+                           (("--hidden", "8"), "fixup_resnet has no hidden"),
+                           (("--max-steps", 3), "is at step 89, wanted to stop at 3")):
+        refused(shiftgrad(*resume, *options), 2, wrong)
+    for same in (("--channels", "4,4,8"), ("--shortcut", "subsample", "--zero-range", 0.25),
+                 ("--model", "fixup_resnet")):
+        assert shiftgrad(*resume, *same).exit_code == 0
     refused(shiftgrad("train", "--model", "lenet", "--depth", 3), 2, "lenet has no depth; it takes channels")
     refused(shiftgrad("train", "--model", "lenet", "--channels", "8"), 2, "channels must be two")
     refused(shiftgrad("train", "--model", "fixup_resnet", "--hidden", "8"), 2, "fixup_resnet has no hidden")
@@ -166,6 +175,7 @@ def test_models(tmp_path: Path) -> None:
     net = network_of("digits", (8, 8, 1), 10, Options(model="fixup_resnet", zero_range=1.0))
     assert {getattr(each, "zero_range", 1.0) for each in net.layers[1:]} == {1.0}
     assert net.name == network_of("digits", (8, 8, 1), 10, Options(model="fixup_resnet")).name  # the same channels
+    refused(shiftgrad("estimate", "--clock-mhz", "1e308", "--json"), 2, "wanted a frequency, got 1e.308")
     refused(shiftgrad("estimate", "--config", "up5k_4x4"), 2, "wanted a machine with a model of its cycles")
     refused(shiftgrad("train", "--device", "verilator", "--config", "golden_16x16", "--quiet"), 2,
             "golden_16x16 runs on the golden machine only")
@@ -198,6 +208,26 @@ def test_resume_if_present(tmp_path: Path) -> None:
     assert json.loads(shiftgrad(*again, "--max-steps", 9).stdout)["resumed_from_step"] == 5
     assert json.loads(shiftgrad(*again).stdout)["resumed_from_step"] == 9
     assert json.loads(shiftgrad(*again).stdout)["resumed_from_step"] == 0, "a finished run starts anew"
+    assert json.loads(shiftgrad(*again, "--epochs", 2).stdout)["resumed_from_step"] == 44, "unless it is to be longer"
+    started = shiftgrad(*again[:-1])
+    assert f"{path}: holds a run that is finished, so another one starts" in started.stderr
+
+
+def test_files_that_would_be_one(tmp_path: Path) -> None:
+    run = (*SMALL, "--max-steps", 1, "--quiet")
+    shiftgrad(*run, "--save", tmp_path / "c.npz")
+    shiftgrad("export", tmp_path / "c.npz", "--out", tmp_path / "w.npz")
+    kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for arguments, wrong in (
+        (("export", tmp_path / "c.npz", "--out", tmp_path / "c.npz"), "for --out, got that of CHECKPOINT"),
+        ((*run, "--init", tmp_path / "w.npz", "--save", tmp_path / "w.npz"), "for --save, got that of --init"),
+        ((*run, "--save", tmp_path / "r" / "report.html", "--report", tmp_path / "r"), "got that of --save"),
+        ((*run, "--save", tmp_path / "r" / "result.json", "--report", tmp_path / "r"), "got that of --save"),
+        ((*run, "--init", tmp_path / "c.npz"), "wanted weights, got a checkpoint: make them with shiftgrad export"),
+        ((*run, "--save", tmp_path / "new" / "c.npz", "--shift", 20), "shift must be less"),
+    ):
+        refused(shiftgrad(*arguments), 2, wrong)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == kept
 
 
 def test_resume_refuses_another_run(tmp_path: Path) -> None:

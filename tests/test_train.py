@@ -13,8 +13,8 @@ from shiftgrad.images import mantissas
 from shiftgrad.meters import Probe
 from shiftgrad.models import mlp
 from shiftgrad.record import HyperError, Totals
-from shiftgrad.train import Trainer
-from tests.train_cases import CONFIG, HYPER, blobs, plan, same_history, same_state, trainer
+from shiftgrad.train import Interrupted, Stop, Trainer
+from tests.train_cases import CONFIG, HYPER, StopAt, blobs, plan, same_history, same_state, trainer
 
 # --- figures --------------------------------------------------------------------------------------
 
@@ -220,6 +220,39 @@ def test_eval_every_keeps_the_last_epoch() -> None:
     assert [e.epoch for e in trainer(replace(HYPER, eval_every=3)).run().history.epochs] == [3, 4]
 
 
+def test_a_run_goes_on_where_it_ended() -> None:
+    whole, parts = trainer(), trainer()
+    last = whole.run()
+    assert parts.run(max_steps=7).steps == 7
+    with pytest.raises(Interrupted):
+        stop = Stop()
+        parts.run(watch=StopAt(stop, 9), stop=stop)
+    assert parts.run(max_steps=13).steps == 13
+    for _ in range(2):
+        again = parts.run()
+        assert (again.accuracy, again.loss, again.steps) == (last.accuracy, last.loss, last.steps)
+        same_state(whole, parts)
+    assert whole.totals.counters == parts.totals.counters
+
+
+def test_a_run_that_failed_does_not_go_on() -> None:
+    broken = trainer()
+    step = broken.host.device.start
+    broken.host.device.start = lambda pc: (step(pc), 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        broken.run()
+    broken.host.device.start = step
+    with pytest.raises(RuntimeError, match="wanted a run that can go on"):
+        broken.run()
+
+
+@pytest.mark.parametrize(("name", "value"), [("batch", 3), ("lr_shift", 5), ("scale", "current")])
+def test_a_plan_of_another_run(name: str, value: int | str) -> None:
+    other = replace(HYPER, **{name: value})
+    with pytest.raises(HyperError, match=f"wanted a plan for {name} {value}, got one for {getattr(HYPER, name)}"):
+        Trainer(GoldenDevice(CONFIG), plan(HYPER), blobs(), other)
+
+
 def test_max_steps() -> None:
     outcome = trainer().run(max_steps=7)
     assert outcome.steps == len(outcome.history.loss) == 7 and len(outcome.history.epochs) == 1
@@ -249,7 +282,8 @@ def test_data_that_does_not_fit() -> None:
 
 @pytest.mark.parametrize(
     "bad", [{"batch": 0}, {"epochs": 0}, {"epochs": 10**400}, {"lr_shift": -1}, {"seed": -1}, {"drops": (0.8, 0.6)},
-            {"drops": (1.5,)}, {"eval_every": 0}, {"flip": 1}, {"flip": None}, {"shift": -1}, {"shift": 0.5}])
+            {"drops": (1.5,)}, {"eval_every": 0}, {"flip": 1}, {"flip": None}, {"shift": -1}, {"shift": 0.5},
+            {"batch": True}, {"scale": "now"}, {"drops": None}, {"drops": 0.5}])
 def test_hyperparameters_out_of_range(bad: dict) -> None:
     with pytest.raises(HyperError, match=f"{next(iter(bad))} must be"):
         replace(HYPER, **bad)

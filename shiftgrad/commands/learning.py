@@ -34,7 +34,7 @@ __all__ = ["export", "train"]
 @click.option("--batch", type=int, help="Samples a step.  [default: 16 for digits, 32 for the others]")
 @click.option("--epochs", type=int, help="Passes over the training data.  [default: 15, 8 for cifar10]")
 @click.option("--max-steps", type=click.IntRange(min=0), help="Stop after this many steps in all, then evaluate.")
-@click.option("--test-samples", type=click.IntRange(min=0), metavar="N",
+@click.option("--test-samples", type=click.IntRange(min=1), metavar="N",
               help="Evaluate on the first N held-out samples only: on the simulated RTL they take long.")
 @click.option("--lr-shift", type=int, metavar="N",
               help="The learning rate starts at 2^-N.  [default: 4; 3 for mlp on mnist and mnist14]")
@@ -115,6 +115,7 @@ def _how_to_resume(request: Any) -> str:
     words = ["shiftgrad", "train", "--resume", str(request.save_path)]
     words += ["--data-dir", str(request.data_dir)] if request.data_dir else []
     words += ["--device", request.device] if request.device != "golden" else []
+    words += ["--report", str(request.report)] if request.report else []
     words += ["--max-steps", str(request.max_steps)] if request.max_steps is not None else []
     words += ["--test-samples", str(request.test_samples)] if request.test_samples is not None else []
     return f"go on with: {shlex.join(words)}"
@@ -137,8 +138,9 @@ def export(checkpoint: Path, out: Path, as_json: bool) -> None:
     """
     from shiftgrad import checkpoint as checkpoints
     from shiftgrad import weights
-    from shiftgrad.files import check_writable
+    from shiftgrad.files import check_apart, check_writable
 
+    check_apart({"CHECKPOINT": checkpoint, "--out": out})
     saved = checkpoints.load(checkpoint)
     found = weights.floats(saved.network, saved.state)
     check_writable(out)
