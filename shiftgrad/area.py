@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -135,11 +136,11 @@ def load(path: Path) -> list[Cell]:
     """What :func:`save` wrote."""
     try:
         rows = csv.reader(io.StringIO(gzip.decompress(path.read_bytes()).decode()))
-    except OSError as error:
+        return [Cell(scope=tuple(filter(None, scope.split("."))), kind=kind, x=int(x), y=int(y))
+                for scope, kind, x, y in rows]
+    except (OSError, EOFError, ValueError, zlib.error, csv.Error) as error:
         raise AreaError(f"{path}: wanted the cells of a placed design, as make bitstream writes them, got "
-                        f"{error.strerror or error}") from error
-    return [Cell(scope=tuple(filter(None, scope.split("."))), kind=kind, x=int(x), y=int(y))
-            for scope, kind, x, y in rows]
+                        f"{getattr(error, 'strerror', None) or error}") from error
 
 
 def count(cells: Sequence[Cell], title: str, used: Mapping[str, int] | None = None) -> Area:
@@ -151,7 +152,7 @@ def count(cells: Sequence[Cell], title: str, used: Mapping[str, int] | None = No
         parts.setdefault(cell.unit, {}).setdefault(cell.part, Counter())[cell.kind] += 1
     total = _plain(sum(units.values(), Counter()))
     if used is not None and total != {kind: used[kind] for kind in CELLS}:
-        raise AreaError(f"wanted cells that add up to {dict(used)}, got {total}")
+        raise AreaError(f"wanted cells that add up to { {kind: used[kind] for kind in CELLS} }, got {total}")
     largest = sorted(units, key=lambda unit: (-units[unit]["lut"], unit))
     return Area(title=title, total=total, units={unit: _plain(units[unit]) for unit in largest},
                 parts={unit: {part: _plain(parts[unit][part]) for part in sorted(parts[unit])} for unit in largest})

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from shiftgrad.build_report import BitstreamError
 from shiftgrad.checkpoint import CheckpointError
 from shiftgrad.commands import building, learning, measuring
 from shiftgrad.commands.options import FAILED, INTERRUPTED, WRONG_USE
@@ -14,6 +15,7 @@ from shiftgrad.compiler import CompileError
 from shiftgrad.config import ConfigError
 from shiftgrad.datasets import DatasetError
 from shiftgrad.device import DeviceError
+from shiftgrad.files import FileError
 from shiftgrad.host import MachineError
 from shiftgrad.models import NetworkError
 from shiftgrad.record import HyperError
@@ -22,8 +24,8 @@ from shiftgrad.weights import WeightsError
 __all__ = ["main"]
 
 # the user's to mend, and the machine's or the run's
-USAGE = (ConfigError, DatasetError, NetworkError, CompileError, CheckpointError, HyperError, WeightsError)
-FAILURE = (DeviceError, MachineError, OSError)
+USAGE = (ConfigError, DatasetError, NetworkError, CompileError, CheckpointError, FileError, HyperError, WeightsError)
+FAILURE = (BitstreamError, DeviceError, MachineError, OSError)
 
 
 class Main(click.Group):

@@ -10,7 +10,7 @@ from typing import Any
 
 from shiftgrad import isa
 from shiftgrad.config import MEMORIES, Config
-from shiftgrad.files import write_text
+from shiftgrad.files import check_writable, write_text
 
 __all__ = ["c_header", "description", "generate", "waivers"]
 
@@ -163,10 +163,8 @@ def generate(config: Config, out: Path) -> list[Path]:
     from hw.top import generate as verilog
 
     config.check_buildable()
-    folder = out / config.name
-    return [
-        write_text(folder / "shiftgrad.v", verilog(config)),
-        write_text(folder / "shiftgrad.vlt", waivers()),
-        write_text(folder / "shiftgrad.h", c_header(config)),
-        write_text(folder / "shiftgrad.json", json.dumps(description(config), indent=1) + "\n"),
-    ]
+    paths = [out / config.name / f"shiftgrad.{kind}" for kind in ("v", "vlt", "h", "json")]
+    for path in paths:
+        check_writable(path)
+    texts = verilog(config), waivers(), c_header(config), json.dumps(description(config), indent=1) + "\n"
+    return [write_text(path, text) for path, text in zip(paths, texts, strict=True)]

@@ -125,9 +125,19 @@ def read(out: Path) -> list[dict[str, Any]]:
     for board, config in MATRIX:
         paths = sorted(out.glob(f"{board}-{config}-*-seed*.json"), key=lambda path: path.stat().st_mtime)
         key = paths[-1].stem.rsplit("-", 2)[1] if paths else ""
-        found += [json.loads(path.read_text()) | {"picture": str(path.with_suffix(PICTURES))}
+        found += [_read(path) | {"picture": str(path.with_suffix(PICTURES))}
                   for path in paths if path.stem.rsplit("-", 2)[1] == key]
     return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        result: dict[str, Any] = json.loads(path.read_text())
+        if not {"board", "config", "seed", "error", "seconds"} <= result.keys():
+            raise ValueError(f"an object with {sorted(result)}")
+    except (OSError, ValueError, AttributeError) as error:
+        raise BitstreamError(f"{path}: wanted a build's result, got {error}; remove it and build again") from error
+    return result
 
 
 def summary(results: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -173,5 +183,5 @@ def _seconds(out: Path, build: Build) -> float:
     """How long ``build`` may take: as long as one of that pair did."""
     from shiftgrad.config import get_config
 
-    times = [sum(json.loads(path.read_text())["seconds"].values()) for path in out.glob(f"{build.pair}-*-seed*.json")]
+    times = [sum(_read(path)["seconds"].values()) for path in out.glob(f"{build.pair}-*-seed*.json")]
     return statistics.mean(times) if times else GUESS[get_config(build.config).size]

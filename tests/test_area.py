@@ -1,5 +1,6 @@
 """Cells of a placed design by unit."""
 
+import gzip
 import json
 import re
 from dataclasses import asdict
@@ -93,22 +94,31 @@ def test_cells_survive_their_file(tmp_path: Path) -> None:
 def test_command(tmp_path: Path) -> None:
     cells = area.cells_of(placed(), SCOPES)
     area.save(tmp_path / "cells.csv.gz", cells)
-    report = Report(board="b", config="c", design="Core", device="d", clock_mhz=50, fmax_mhz=60.5, met=True, seed=2,
-                    lut=5, ff=2, dsp=1, bram=1, available={}, seeds={}, tools={})
+    report = Report(board="icepi_zero", config="c", design="Core", device="d", clock_mhz=50, fmax_mhz=60.5, met=True,
+                    seed=2, lut=5, ff=2, dsp=1, bram=1, available={}, seeds={}, tools={})
     (tmp_path / "report.json").write_text(to_json(report))
-    command = ("area", "--board", "b", "--build", str(tmp_path), "--docs", str(tmp_path / "docs"))
+    command = ("area", "--board", "icepi_zero", "--build", str(tmp_path), "--docs", str(tmp_path / "docs"))
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
     written = [Path(line) for line in result.stdout.splitlines()]
-    assert [path.name for path in written] == ["area-b.json", "area-b.md", "area-b.png"]
+    assert [path.name for path in written] == [f"area-icepi_zero.{kind}" for kind in ("json", "md", "png")]
     found = json.loads(written[0].read_text())
     assert found["total"] == {kind: asdict(report)[kind] for kind in ("lut", "ff", "dsp", "bram")}
     text = written[1].read_text()
-    assert text.startswith("# b: c on d, seed 2, 60.5 MHz\n")
+    assert text.startswith("# icepi_zero: c on d, seed 2, 60.5 MHz\n")
     assert re.search(r"^\| `post` \| .* \| 2 \| 40.0 % \| 2 \| 100.0 % \|  \|  \|$", text, re.M)
     assert re.search(r"^\| \*\*all\*\* \|.* \| 5 \| 100.0 % \| 2 \| 100.0 % \| 1 \| 1 \|$", text, re.M)
     assert written[2].read_bytes().startswith(b"\x89PNG")
 
+    for other, wanted in (("b", "no board 'b'"), ("ulx3s_85f", "wanted a build of ulx3s_85f, got one of icepi_zero")):
+        result = CliRunner().invoke(main, ("area", "--board", other, "--build", str(tmp_path)))
+        assert result.exit_code == 2 and wanted in result.output
+
+    whole = (tmp_path / "cells.csv.gz").read_bytes()
+    for damaged in (whole[:len(whole) // 2], gzip.compress(b"a,b,1\n"), gzip.compress(b"a,lut,x,1\n")):
+        (tmp_path / "cells.csv.gz").write_bytes(damaged)
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 1 and "cells.csv.gz: wanted the cells of a placed design" in result.output
     (tmp_path / "cells.csv.gz").unlink()
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 1 and "cells.csv.gz: wanted the cells of a placed design" in result.output

@@ -71,5 +71,11 @@ def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert files == ["shiftgrad.h", "shiftgrad.json", "shiftgrad.v", "shiftgrad.vlt"]
         assert all(p.read_bytes() == (two / p.name).read_bytes() for p in one.iterdir())
         assert name in (one / "shiftgrad.v").read_text()
+    for arguments, status, wrong in (  # known before anything is written
+        (("--config", "sim_4x4", "--config", "golden_16x16", "--out", str(tmp_path / "three")), 2, "golden_16x16"),
+        (("--config", "sim_4x4", "--out", str(tmp_path / "one" / "sim_4x4" / "shiftgrad.v")), 1, "Not a directory"),
+    ):
+        result = CliRunner().invoke(main, ["generate", *arguments])
+        assert result.exit_code == status and wrong in result.output and not (tmp_path / "three").exists()
     result = CliRunner().invoke(main, ["generate", "--out", str(tmp_path / "all")])
     assert sorted(p.name for p in (tmp_path / "all").iterdir()) == sorted(BUILDABLE) and result.exit_code == 0

@@ -205,6 +205,25 @@ def test_a_benchmark_without_builds_says_how_to_make_them(tmp_path: Path) -> Non
     assert "`make silicon`" in (tmp_path / "bench.md").read_text()
 
 
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"board": 1}'])
+def test_a_damaged_result_is_named(tmp_path: Path, tools: dict[str, Any], text: str) -> None:
+    silicon.run(silicon.builds((1,), SMALL), tmp_path, progress=lambda _: None)
+    (path,) = tmp_path.glob("*-seed1.json")
+    path.write_text(text)
+    for command in (("silicon", "--seeds", "1", "--only", SMALL, "--out", str(tmp_path), "--json"),
+                    ("bench", "--part", "silicon", "--builds", str(tmp_path), "--out", str(tmp_path / "bench"))):
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 1 and f"{path}: wanted a build's result, got" in result.output
+
+
+def test_the_command_prints_an_object(tmp_path: Path, tools: dict[str, Any]) -> None:
+    result = CliRunner().invoke(main, ("silicon", "--seeds", "1", "--only", SMALL, "--out", str(tmp_path), "--json"))
+    assert result.exit_code == 0
+    assert [pair["fmax_mhz"]["median"] for pair in json.loads(result.stdout)["pairs"]] == [tools["mhz"][1]]
+    result = CliRunner().invoke(main, ("silicon", "--hours", "nan", "--out", str(tmp_path)))
+    assert result.exit_code == 2 and "--hours: wanted a number, got nan" in result.output
+
+
 def test_builds_that_do_not_exist() -> None:
     result = CliRunner().invoke(main, ("silicon", "--only", "zynq"))
     assert result.exit_code == 2 and "wanted at least one build, got none" in result.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,13 @@ from shiftgrad.commands.options import PATH, Numbers, config_option, json_option
 from shiftgrad.config import CONFIGS
 
 __all__ = ["area", "bitstream", "generate", "silicon"]
+
+
+def _check_board(name: str) -> None:
+    from hw.boards import board_names
+
+    if name not in board_names():
+        raise click.BadParameter(f"no board {name!r}; there are: {', '.join(board_names())}")
 
 
 def _buildable() -> list[str]:
@@ -33,7 +41,10 @@ def generate(config: tuple[str, ...], out: Path, as_json: bool) -> None:
     from shiftgrad.config import get_config
     from shiftgrad.generate import generate as write
 
-    written = {name: [str(path) for path in write(get_config(name), out)] for name in config or _buildable()}
+    machines = [get_config(name) for name in config or _buildable()]
+    for machine in machines:
+        machine.check_buildable()
+    written = {machine.name: [str(path) for path in write(machine, out)] for machine in machines}
     if as_json:
         print_json(written)
         return
@@ -55,19 +66,14 @@ def bitstream(board: str, out: Path | None, seeds: tuple[int, ...], best: bool, 
     Example:
       shiftgrad bitstream --board ulx3s_85f --seeds 1,2,3,4 --best
     """
-    from hw.boards import board_names
     from shiftgrad.bitstream import build
-    from shiftgrad.build_report import BitstreamError, table, to_json
+    from shiftgrad.build_report import table, to_json
 
-    if board not in board_names():
-        raise click.BadParameter(f"no board {board!r}; there are: {', '.join(board_names())}")
+    _check_board(board)
     if not seeds:
         raise click.BadParameter("--seeds: wanted at least one, got none")
-    try:
-        built = build(board, out or Path("build/bitstream") / board, seeds=seeds, best=best,
-                      progress=lambda line: click.echo(line, err=True))
-    except BitstreamError as error:
-        raise click.ClickException(str(error)) from error
+    built = build(board, out or Path("build/bitstream") / board, seeds=seeds, best=best,
+                  progress=lambda line: click.echo(line, err=True))
     click.echo(to_json(built) if as_json else table(built), nl=False)
 
 
@@ -90,11 +96,15 @@ def area(board: str, folder: Path | None, docs: Path, as_json: bool) -> None:
     from shiftgrad import area as areas
     from shiftgrad import build_report as reports
 
+    _check_board(board)
     built = folder or Path("build/bitstream") / board
+    report = reports.read(built / "report.json")
+    if report.board != board:
+        raise click.BadParameter(f"--build: wanted a build of {board}, got one of {report.board}")
     try:
-        report, cells = reports.read(built / "report.json"), areas.load(built / areas.CELL_FILE)
+        cells = areas.load(built / areas.CELL_FILE)
         paths = areas.write(cells, docs, f"area-{board}", reports.area_title(report), asdict(report))
-    except (reports.BitstreamError, areas.AreaError) as error:
+    except areas.AreaError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
         print_json(json.loads(paths[0].read_text()))
@@ -123,18 +133,16 @@ def silicon(seeds: tuple[int, ...], only: str, hours: float | None, out: Path, a
     """
     from shiftgrad import bench_silicon
     from shiftgrad import silicon as chips
-    from shiftgrad.build_report import BitstreamError
 
     wanted = chips.builds(seeds, only)
     if not wanted:
         pairs = ", ".join("-".join(pair) for pair in chips.MATRIX)
         raise click.BadParameter(f"--seeds and --only: wanted at least one build, got none; there are: {pairs}")
-    try:
-        chips.run(wanted, out, hours=hours, progress=partial(click.echo, err=True))
-    except BitstreamError as error:
-        raise click.ClickException(str(error)) from error
+    if hours is not None and math.isnan(hours):
+        raise click.BadParameter(f"--hours: wanted a number, got {hours}")
+    chips.run(wanted, out, hours=hours, progress=partial(click.echo, err=True))
     found = list(chips.summary(chips.read(out)))
     if as_json:
-        print_json(found)
+        print_json({"pairs": found})
     else:
         click.echo("\n".join(bench_silicon.summary({"pairs": found})))

@@ -43,8 +43,6 @@ def estimate(config: str | None, dataset: str, batch: int | None, scale: str, cl
     from shiftgrad.config import get_config
     from shiftgrad.recipes import CLASSES, SHAPES, Options, config_of, hyper_of, network_of
 
-    if not math.isfinite(clock_mhz):
-        raise click.BadParameter(f"--clock-mhz: wanted a frequency, got {clock_mhz}")
     options = Options(**network | {"model": network["model"] or MODELS[0]})
     defaults = hyper_of(dataset, options.model)
     machine = get_config(config or config_of(dataset, options.model))
@@ -55,7 +53,8 @@ def estimate(config: str | None, dataset: str, batch: int | None, scale: str, cl
                            batch=defaults["batch"] if batch is None else batch, lr_shift=defaults["lr_shift"],
                            scale=scale)
     found = estimates.estimate(plan, first_step=first_step)
-    rate = found.samples_per_second(clock_mhz)
+    if not math.isfinite(rate := found.samples_per_second(clock_mhz)):
+        raise click.BadParameter(f"--clock-mhz: wanted a frequency, got {clock_mhz}")
     if as_json:
         print_json({**found.to_json(), "clock_mhz": clock_mhz, "samples_per_second": rate,
                      **({"plan": plan.to_json()} if show_plan else {})})
