@@ -262,7 +262,7 @@ class Host:
         runs = self.evaluations((images[part], np.zeros(len(images[part]), np.uint8)) for part in parts)
         for part, _ in zip(parts, runs, strict=True):
             found.append(self.read_tensor(logits)[: len(images[part])].argmax(axis=1))
-        return np.concatenate(found)
+        return np.concatenate(found) if found else np.zeros(0, np.int64)
 
     def select(self) -> None:
         """Have the tensor table name the place of the loaded batch; what runs a program here does it by itself."""

@@ -102,7 +102,8 @@ def quantised(network: Network, values: Mapping[str, Array], source: object = "w
             raise WeightsError(f"{source}: {name} must have shape {slot.shape}, got {value.shape}")
         if value.dtype.kind not in "fiu" or not np.isfinite(value).all():
             raise WeightsError(f"{source}: {name} must be finite numbers, got {_complaint(value)}")
-        rounded = np.rint(np.ldexp(slot.inside(value).astype(np.float64), -slot.exponent))
+        with np.errstate(over="ignore"):  # an infinity saturates
+            rounded = np.rint(np.ldexp(slot.inside(value).astype(np.float64), -slot.exponent))
         bound, dtype = (BOUND16, np.int16) if slot.vector else (BOUND8, np.int8)
         saturated += int(np.count_nonzero(np.abs(rounded) > bound))
         mantissas[name] = np.clip(rounded, -bound, bound).astype(dtype)

@@ -100,6 +100,7 @@ def test_predictions_are_read_before_the_next_batch_is_loaded() -> None:
         assert host.overlaps == (config is roomy)
         host.load(3)
         found.append(host.predict(x).tolist())
+        assert host.predict(x[:0]).tolist() == []
     assert found[0] == found[1]
 
 

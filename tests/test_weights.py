@@ -91,6 +91,7 @@ def test_quantising_rounds_to_nearest_and_saturates() -> None:
                      ["fc1.weight"]).min())
     values = {"fc1.weight": np.array([[0.4, 0.6, -0.6, 126.4], [127.4, 127.6, -127.6, 1e30]]) * e,
               "fc1.bias": np.array([2.0, -0.5])}
+    values["fc1.weight"][1, 3] = 1e308  # its mantissa is infinite
     found = weights.quantised(network, values)
     np.testing.assert_array_equal(found.mantissas["fc1.weight"].T, [[0, 1, -1, 126], [127, 127, -127, 127]])
     np.testing.assert_array_equal(found.mantissas["fc1.bias"], [[32767, -8192]])
