@@ -21,7 +21,7 @@ from shiftgrad.config import get_config
 from shiftgrad.estimate import resources
 from shiftgrad.route_progress import PATIENCE
 
-BOARD = replace(get_board("ulx3s_85f"), clock_hz=50_000_000)
+BOARD = replace(get_board("ulx3s_85f"), clock_hz=50_000_000, aim_hz=None)
 
 
 def standin() -> StandIn:

@@ -14,6 +14,7 @@ BOARD = Board(
     oscillator="clk25",
     oscillator_hz=25_000_000,
     clock_hz=125_000_000,
+    aim_hz=150_000_000,
     drive_high=(("esp32", "gpio0"),),  # low would let the ESP32 reload the FPGA
     block_rams=LFE5U_85F,
 )
