@@ -275,8 +275,10 @@ class Flow:
     def run_process(self, step: str, command: list[str]) -> None:
         """Run ``command`` in the work folder, its output in a log; how long it took is in ``seconds`` then."""
         began = time.monotonic()
-        tool.run(step, command, cwd=self.work, log=self.out / "logs" / f"{step}.log", say=self.say)
-        self.seconds[step] = time.monotonic() - began
+        try:
+            tool.run(step, command, cwd=self.work, log=self.out / "logs" / f"{step}.log", say=self.say)
+        finally:
+            self.seconds[step] = time.monotonic() - began
 
     def say(self, line: str) -> None:
         """One line of progress."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FileError", "arrays_of", "check_apart", "check_writable", "write_bytes", "write_text"]
+__all__ = ["FileError", "arrays_of", "brief", "check_apart", "check_writable", "write_bytes", "write_text"]
 
 
 class FileError(ValueError):
@@ -25,7 +25,7 @@ class FileError(ValueError):
 def write_bytes(path: Path, data: bytes) -> Path:
     """Write ``data`` beside ``path``, flush it to disk, then move it into place; returns ``path``.
 
-    Folders are made and links followed; ``OSError`` names the file, and what else than a file it is.
+    Folders are made and links followed; ``OSError`` names the file and says what is wrong.
     """
     place = Path(os.path.realpath(path))
     draft = place.with_name(f".{zlib.crc32(place.name.encode(errors='surrogateescape')):08x}.{os.getpid()}.tmp")
@@ -89,4 +89,11 @@ def arrays_of(data: bytes) -> dict[str, NDArray[Any]]:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # NumPy and zipfile do not say what a damaged file may raise
-        raise FileError(type(error).__name__) from error
+        raise FileError(brief(error)) from error
+
+
+def brief(error: Exception) -> str:
+    """Kind and first line of another library's error, in a length to be read."""
+    first = next(iter(str(error).splitlines()), "")
+    text = "".join(c if c.isprintable() else "?" for c in first)
+    return f"{type(error).__name__}: {text[:100]}{'...' * (len(text) > 100)}" if text else type(error).__name__

@@ -96,9 +96,8 @@ def options_of(network: Network, given: Mapping[str, Any]) -> Options:
         mine = {"hidden": tuple(layer.units for layer in network.layers[:-1] if isinstance(layer, Dense))}
     if network.kind == "lenet":
         mine = {"channels": tuple(layer.channels for layer in network.layers if isinstance(layer, Conv))}
-    if blocks := [layer for layer in network.layers if isinstance(layer, Block)]:
-        stem = network.layers[0]
-        assert isinstance(stem, Conv)
+    stem, blocks = network.layers[0], [layer for layer in network.layers if isinstance(layer, Block)]
+    if network.kind == "fixup_resnet" and isinstance(stem, Conv) and blocks:
         channels = (stem.channels, *(block.channels for block in blocks))
         if given.keys() & {"depth", "width"}:
             mine = {"depth": len(blocks), "width": stem.channels}

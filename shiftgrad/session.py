@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -113,10 +114,8 @@ def open_device(name: str, config: Config, compare: bool | None = None, *, quiet
 def _serial(name: str, config: Config) -> Device:
     from shiftgrad.serial_device import BAUD, SerialDevice
 
-    port, at, baud = name.rpartition("@")
-    if at and not (port and baud.isascii() and baud.isdigit() and int(baud)):
-        raise HyperError(f"wanted serial:PORT or serial:PORT@BAUD, got {'serial:' + name!r}")
-    return SerialDevice(config, port or name, baud=int(baud) if at else BAUD)
+    rate = re.fullmatch(r"(.+)@([1-9]\d{0,8})", name, re.ASCII)  # other names have an @ too
+    return SerialDevice(config, rate[1] if rate else name, baud=int(rate[2]) if rate else BAUD)
 
 
 def _board(name: str, config: Config, quiet: bool) -> Device:
@@ -158,14 +157,14 @@ def train(request: Request) -> tuple[dict[str, Any], Outcome]:
     Raises
     ------
     Interrupted
-        by SIGINT or SIGTERM, after the step in progress and with the checkpoint written
+        by SIGINT, SIGTERM or SIGHUP, after the step in progress and with the checkpoint written
     """
     job = _resumed(request) or _fresh(request)
     plan = compile_network(job.network, job.config, batch=job.hyper.batch, lr_shift=job.hyper.lr_shift,
                            scale=job.hyper.scale)
     initial = _initial(request, job.network) if request.init and not job.resume else None
     made = {"--save": request.save_path, **{f"--report's {path.name}": path for path in _report_paths(request)}}
-    check_apart({"--init": request.init, **made})
+    check_apart({"--init": request.init, "--report": request.report, **made})
     for path in made.values():
         if path:
             check_writable(path)
@@ -217,9 +216,9 @@ def _resumed(request: Request) -> _Job | None:
     if path is None:
         return None
     saved = checkpoints.load(path)
-    epochs = request.epochs or saved.hyper.epochs
-    steps = saved.steps // saved.hyper.epochs * epochs
-    if saved.step >= steps and not request.resume:
+    hyper = replace(saved.hyper, **{k: v for k, v in request.hyper().items() if k in ("epochs", "eval_every")})
+    steps = saved.steps // saved.hyper.epochs * hyper.epochs
+    if saved.finished and saved.step >= steps and not request.resume:
         if not (request.quiet or request.as_json):
             print(f"{path}: holds a run that is finished, so another one starts", file=sys.stderr)
         return None
@@ -237,7 +236,6 @@ def _resumed(request: Request) -> _Job | None:
     if given := request.options.given:
         saved.expect(path, network=network_of(data.name, data.shape, data.classes, options_of(saved.network, given)))
     saved.expect(path, digest=digest(data))
-    hyper = replace(saved.hyper, **{k: v for k, v in request.hyper().items() if k in ("epochs", "eval_every")})
     return _Job(network=saved.network, config=saved.config, data=data, hyper=hyper, resume=saved)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftgrad.files import brief
 from shiftgrad.weights import WeightsError
 
 __all__ = ["from_bytes", "to_bytes"]
@@ -39,10 +40,14 @@ def from_bytes(path: Path, data: bytes) -> dict[str, Array]:
     torch = _torch()
     try:
         found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        return {str(name): _array(torch, tensor) for name, tensor in found.items()}
+        entries = dict(found.items())
     except Exception as error:  # what torch.load raises for a bad file is not documented
         raise WeightsError(f"{path}: wanted a state_dict of tensors, got something else or a damaged one "
-                           f"({type(error).__name__})") from None
+                           f"({brief(error)})") from None
+    if wrong := [name for name, entry in entries.items() if not isinstance(entry, torch.Tensor)]:
+        raise WeightsError(f"{path}: wanted a state_dict of tensors, got {wrong[0]!r}: "
+                           f"{type(entries[wrong[0]]).__name__}")
+    return {str(name): _array(torch, tensor) for name, tensor in entries.items()}
 
 
 def _array(torch: Any, tensor: Any) -> Array:

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -88,7 +89,10 @@ class Stop:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """A :class:`Stop` that the first SIGINT, SIGTERM or SIGHUP sets; a second one raises ``KeyboardInterrupt``."""
+    """A :class:`Stop` that the first SIGINT, SIGTERM or SIGHUP sets, but one that is ignored (``nohup``).
+
+    A second one raises ``KeyboardInterrupt``.
+    """
     stop = Stop()
 
     def request(signum: int, frame: FrameType | None) -> None:
@@ -96,7 +100,9 @@ def stop_on_signals() -> Iterator[Stop]:
             raise KeyboardInterrupt
         stop.requested = True
 
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    heeded = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+              if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, request) for number in heeded}
     try:
         yield stop
     finally:
@@ -154,8 +160,8 @@ class Trainer:
         self.feed = Feed(data, hyper)
         self.steps_per_epoch, self.steps = self.feed.steps_per_epoch, self.feed.steps
         self.step = self.resumed_from = resume.step if resume else 0
-        self.history = resume.history if resume else History()
-        self.totals = resume.totals if resume else Totals()
+        self.history = deepcopy(resume.history) if resume else History()
+        self.totals = deepcopy(resume.totals) if resume else Totals()
         self._resume, self._initial = resume, initial
         self._begun = self._broken = False  # the device holds the run; or something unknown of it
         self._last = self.steps
@@ -172,14 +178,14 @@ class Trainer:
         Raises
         ------
         RuntimeError
-            a run of this trainer failed before, so that nobody knows what the device holds
+            a run of this trainer has failed, so that the device may hold another state than it has figures of
         Interrupted
             ``stop`` was set; the checkpoint, if there is a path for one, has been written
         """
         stop = stop if stop is not None else Stop()
         self._last = self.steps if max_steps is None else min(self.steps, max_steps)
         if self._broken:
-            raise RuntimeError("wanted a run that can go on, got one that failed in a step: make another Trainer")
+            raise RuntimeError("wanted a run that can go on, got one that failed: make another Trainer")
         self._load()
         try:
             result = self._train(watch, stop) or self._evaluate(watch, stop)

@@ -110,8 +110,8 @@ def test_command(tmp_path: Path) -> None:
     assert re.search(r"^\| \*\*all\*\* \|.* \| 5 \| 100.0 % \| 2 \| 100.0 % \| 1 \| 1 \|$", text, re.M)
     assert written[2].read_bytes().startswith(b"\x89PNG")
 
-    for other, wanted in (("b", "no board 'b'"), ("ulx3s_85f", "wanted a build of ulx3s_85f, got one of icepi_zero")):
-        result = CliRunner().invoke(main, ("area", "--board", other, "--build", str(tmp_path)))
+    for options, wanted in (((), "no board 'b'"), (("--build", str(tmp_path)), "wanted a build of b, got one of ice")):
+        result = CliRunner().invoke(main, ("area", "--board", "b", *options))
         assert result.exit_code == 2 and wanted in result.output
 
     whole = (tmp_path / "cells.csv.gz").read_bytes()

@@ -121,7 +121,7 @@ def test_pickles_are_refused(tmp_path: Path) -> None:
             return (os.mkdir, (str(tmp_path / "boom"),))
 
     np.savez(tmp_path / "x.npz", header=np.array([Bomb()], object))
-    with pytest.raises(CheckpointError, match=r"truncated or damaged one \(ValueError\)"):
+    with pytest.raises(CheckpointError, match=r"truncated or damaged one \(ValueError: Object arrays"):
         load(tmp_path / "x.npz")
     assert not (tmp_path / "boom").exists()
 

@@ -63,7 +63,7 @@ def test_damaged_archives_are_file_errors(tmp_path: Path) -> None:
                 arrays_of(bytes(data))
             except FileError as error:
                 refused += 1
-                assert re.fullmatch(r"\w+", str(error))
+                assert re.fullmatch(r"\w+(: .{1,103})?", str(error)) and str(error).isprintable()
     assert refused > len(whole)
     with zipfile.ZipFile(path, "w") as archive:  # an array of a tebibyte, says its header
         header = b"{'descr': '|i1', 'fortran_order': False, 'shape': (1099511627776,), }"

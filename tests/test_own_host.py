@@ -23,6 +23,11 @@ def shiftgrad(*arguments: object) -> str:
     return done.stdout
 
 
+def saved(path: Path) -> dict[str, NDArray[Any]]:
+    with np.load(path) as archive:
+        return dict(archive)
+
+
 class OwnHost:
     """Reads and writes 32-bit words of the bus, by the constants of shiftgrad.json."""
 
@@ -69,10 +74,10 @@ class OwnHost:
         lanes = np.asarray(raw, "<u4").view(f"<i{width}").reshape(tensor["rows"], tensor["stride"], -1)
         return lanes[:, :, :self.size].reshape(tensor["rows"], -1)[:, :tensor["cols"]]
 
-    def step(self, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> tuple[float, int]:
+    def step(self, images: NDArray[np.uint8], labels: NDArray[np.uint8], halvings: int) -> tuple[float, int]:
         self.put("input", images // 2)
         self.put("labels", labels[None, :])
-        self.bus.write(self.registers["LR_SHIFT"], [0])
+        self.bus.write(self.registers["LR_SHIFT"], [halvings])
         self.bus.write(self.registers["START_PC"], [self.plan["entries"]["train"]])
         self.bus.write(self.registers["CTRL"], [1])
         while (status := self.register("STATUS")) & 1:
@@ -85,22 +90,26 @@ class OwnHost:
 
 @pytest.mark.parametrize("config", ["sim_4x4", "sim_12x12"])
 def test_ten_steps(tmp_path: Path, config: str) -> None:
-    network = ("--config", config, "--hidden", "13", "--batch", 8)
+    network = ("--config", config, "--hidden", "13", "--batch", 8, "--lr-shift", 5)
     plan = json.loads(shiftgrad("estimate", *network, "--plan", "--json"))["plan"]
     for steps in (0, 10):
-        shiftgrad("train", *network, "--max-steps", steps, "--save", tmp_path / f"{steps}.npz", "--quiet")
-    first, last = (np.load(tmp_path / f"{steps}.npz") for steps in (0, 10))
+        shiftgrad("train", *network, "--lr-drops", 0.002, "--max-steps", steps, "--save", tmp_path / f"{steps}.npz",
+                  "--quiet")
+    first, last = (saved(tmp_path / f"{steps}.npz") for steps in (0, 10))
     about = json.loads(json.dumps(description(get_config(config))))  # shiftgrad.json
 
     host = OwnHost(GoldenDevice(get_config(config)), about, plan)
     assert host.register("MAGIC") == about["numbers"]["MAGIC_VALUE"]
-    host.once({name.removeprefix("state/"): first[name] for name in first.files if name.startswith("state/")})
+    host.once({name.removeprefix("state/"): first[name] for name in first if name.startswith("state/")})
     data = load("digits", seed=0)
     order = np.random.default_rng([0, 0]).permutation(len(data.images))
-    losses = [host.step(data.images[part], data.labels[part]) for part in order[:80].reshape(10, 8)]
+    halvings = last["history/lr_extra"].tolist()  # how often each step's rate had been halved
+    assert set(halvings) == {0, 1}
+    losses = [host.step(data.images[part], data.labels[part], extra)
+              for part, extra in zip(order[:80].reshape(10, 8), halvings, strict=True)]
 
     np.testing.assert_allclose([loss for loss, _ in losses], last["history/loss"], rtol=1e-12)
-    wanted = {name.removeprefix("state/"): last[name] for name in last.files if name.startswith("state/")}
+    wanted = {name.removeprefix("state/"): last[name] for name in last if name.startswith("state/")}
     table = host.bus.read(host.regions["TABLE"], 8 * len(plan["tensors"]))
     assert_same(wanted, {
         **{name: host.get(name) for name in wanted.keys() - {"table", "generators"}},

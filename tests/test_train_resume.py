@@ -75,7 +75,7 @@ def test_a_finished_run_resumed_only_evaluates(tmp_path: Path) -> None:
     assert (outcome.steps, outcome.accuracy, outcome.loss) == (20, expected.accuracy, expected.loss)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals(number: int) -> None:
     before = signal.getsignal(number)
     with stop_on_signals() as stop:
@@ -85,6 +85,27 @@ def test_signals(number: int) -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) is before
+
+
+def test_an_ignored_hangup_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signals() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_checkpoint_stays_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "run.npz"
+    trainer(save=path).run(max_steps=7)
+    saved = checkpoints.load(path)
+    for _ in range(2):
+        again = trainer(resume=saved)
+        again.run(max_steps=9)
+        assert len(again.history.loss) == 9 and len(saved.history.loss) == 7
 
 
 def test_comparisons_add_up_over_runs(tmp_path: Path) -> None:

@@ -149,3 +149,11 @@ def test_refusals_of_the_command_line(tmp_path: Path) -> None:
     assert f"{out}: 10 of 650 parameters were out of range and saturated\n" in loud.stderr
     missing = run("export", tmp_path / "none.npz", "--out", out)
     assert missing.exit_code == 2 and "No such file" in missing.stderr
+
+
+def test_a_state_dict_of_other_things_is_named(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    for entries, message in (({"model": {}, "epoch": 3}, "got 'model': dict"), ([1], "AttributeError")):
+        torch.save(entries, tmp_path / "x.pt")
+        with pytest.raises(weights.WeightsError, match=f"wanted a state_dict of tensors, .*{message}"):
+            weights.read(tmp_path / "x.pt")

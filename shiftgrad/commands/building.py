@@ -96,7 +96,8 @@ def area(board: str, folder: Path | None, docs: Path, as_json: bool) -> None:
     from shiftgrad import area as areas
     from shiftgrad import build_report as reports
 
-    _check_board(board)
+    if folder is None:
+        _check_board(board)
     built = folder or Path("build/bitstream") / board
     report = reports.read(built / "report.json")
     if report.board != board:
