@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftgrad.config import Config
-from shiftgrad.files import FileError, arrays_of, write_bytes
+from shiftgrad.files import FileError, arrays_of, brief, write_bytes
 from shiftgrad.models import LAYERS, Dense, Layer, Network
 from shiftgrad.record import History, Hyper, Totals
 
@@ -123,7 +123,7 @@ def load(path: Path | str) -> Checkpoint:
             history=history, totals=Totals(**header["totals"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, f"{type(error).__name__}: {error}") from None
+        raise _damaged(path, brief(error)) from None
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:

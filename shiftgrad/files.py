@@ -8,7 +8,8 @@ import os
 import stat
 import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def write_bytes(path: Path, data: bytes) -> Path:
     """
     place = Path(os.path.realpath(path))
     draft = place.with_name(f".{zlib.crc32(place.name.encode(errors='surrogateescape')):08x}.{os.getpid()}.tmp")
-    try:
+    with _named(path):
         _check_file(place)
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -40,21 +41,26 @@ def write_bytes(path: Path, data: bytes) -> Path:
             os.replace(draft, place)
         finally:
             draft.unlink(missing_ok=True)
-    except OSError as error:
-        raise OSError(f"{path}: wanted a file that can be written, got: {error.strerror or error}") from error
     return path
 
 
 def check_writable(path: Path) -> None:
     """``OSError`` when :func:`write_bytes` to ``path`` could not work; nothing is made or written."""
     place = Path(os.path.realpath(path))
-    try:
+    with _named(path):
         _check_file(place)
         folder = place.parent
         while not folder.exists():
             folder = folder.parent
         with tempfile.TemporaryFile(dir=folder):
             pass
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """An ``OSError`` says which file it is about."""
+    try:
+        yield
     except OSError as error:
         raise OSError(f"{path}: wanted a file that can be written, got: {error.strerror or error}") from error
 

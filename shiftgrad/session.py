@@ -25,6 +25,9 @@ from shiftgrad.train import Outcome, Trainer, digest, stop_on_signals
 
 __all__ = ["Request", "open_device", "train"]
 
+CHANGEABLE = ("epochs", "eval_every")  # hyperparameters that a resumed run may have otherwise
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """The options of ``shiftgrad train``; None is "not given": the data set's default, or what the checkpoint says."""
@@ -216,7 +219,7 @@ def _resumed(request: Request) -> _Job | None:
     if path is None:
         return None
     saved = checkpoints.load(path)
-    hyper = replace(saved.hyper, **{k: v for k, v in request.hyper().items() if k in ("epochs", "eval_every")})
+    hyper = replace(saved.hyper, **{k: v for k, v in request.hyper().items() if k in CHANGEABLE})
     steps = saved.steps // saved.hyper.epochs * hyper.epochs
     if saved.finished and saved.step >= steps and not request.resume:
         if not (request.quiet or request.as_json):
@@ -225,7 +228,7 @@ def _resumed(request: Request) -> _Job | None:
     most = min(steps, request.max_steps if request.max_steps is not None else steps)
     if saved.step > most:
         raise HyperError(f"{path}: is at step {saved.step}, wanted to stop at {most}")
-    wanted = {key: value for key, value in request.hyper().items() if key not in ("epochs", "eval_every")}
+    wanted = {key: value for key, value in request.hyper().items() if key not in CHANGEABLE}
     saved.expect(path, **({"dataset": request.dataset} if request.dataset else {}),
                  **({"config": get_config(request.config)} if request.config else {}))
     for name, value in wanted.items():

@@ -186,7 +186,11 @@ class Trainer:
         self._last = self.steps if max_steps is None else min(self.steps, max_steps)
         if self._broken:
             raise RuntimeError("wanted a run that can go on, got one that failed: make another Trainer")
-        self._load()
+        if not self._begun:
+            self._load()
+        self._loaded = None
+        self.device.clear_counters()
+        self._clock = time.monotonic()
         try:
             result = self._train(watch, stop) or self._evaluate(watch, stop)
         except Interrupted:
@@ -227,22 +231,17 @@ class Trainer:
                 watch.step(self)
 
     def _load(self) -> None:
-        """The state onto the device, unless a run has left it there."""
-        self._loaded = None
-        if self._begun:
-            pass
-        elif self._resume:
+        """The state onto the device."""
+        if self._resume:
             try:
                 self.host.load(self.hyper.seed, state=self._resume.state)
             except ValueError as error:
                 raise CheckpointError(f"the checkpoint does not fit the run: {error}") from error
         else:
             self.host.load(self.hyper.seed, parameters=self._initial)
-        if self.probe.fits and not self._begun:
+        if self.probe.fits:
             self.probe.load()
         self._begun = True
-        self.device.clear_counters()
-        self._clock = time.monotonic()
 
     def _train_step(self) -> None:
         extra = self.hyper.lr_extra(self.step, self.steps)

@@ -147,7 +147,7 @@ def export(checkpoint: Path, out: Path, as_json: bool) -> None:
     weights.write(out, found)
     if as_json:
         print_json({"out": str(out), "network": saved.network.name, "step": saved.step,
-                     "tensors": {name: list(array.shape) for name, array in found.items()}})
+                    "tensors": {name: list(array.shape) for name, array in found.items()}})
         return
     click.echo(f"{out}: {saved.network.parameters} parameters of {saved.network.name} after {saved.step} steps, in "
                f"{len(found)} tensors")

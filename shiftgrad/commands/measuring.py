@@ -58,7 +58,7 @@ def estimate(config: str | None, dataset: str, batch: int | None, lr_shift: int 
         raise click.BadParameter(f"--clock-mhz: wanted a frequency, got {clock_mhz}")
     if as_json:
         print_json({**found.to_json(), "clock_mhz": clock_mhz, "samples_per_second": rate,
-                     **({"plan": plan.to_json()} if show_plan else {})})
+                    **({"plan": plan.to_json()} if show_plan else {})})
         return
     if show_plan:
         click.echo(plan.describe() + "\n")
