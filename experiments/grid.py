@@ -11,14 +11,16 @@ from typing import Any
 from shiftgrad.layers import ZERO_RANGE
 from shiftgrad.limits import DIMENSION_MAX
 from shiftgrad.models import Network, fixup_resnet
-from shiftgrad.recipes import CLASSES, SHAPES
+from shiftgrad.recipes import CLASSES, SHAPES, scale_of
 from shiftgrad.record import Hyper
 
 __all__ = ["BATCHES", "SEEDS", "STUDIES", "TITLES", "VARIANTS", "Job", "Study", "jobs", "lengthened", "middle_shift",
            "queue"]
 
-VARIANTS = ("fp32_bn", "fp32_fixup", "int8")
-TITLES = {"fp32_bn": "FP32, batch norm", "fp32_fixup": "FP32, Fixup", "int8": "int8, Fixup"}
+VARIANTS = ("fp32_bn", "fp32_fixup", "int8", "int8_current")
+TITLES = {"fp32_bn": "FP32, batch norm", "fp32_fixup": "FP32, Fixup", "int8": "int8, Fixup",
+          "int8_current": "int8, Fixup, current"}
+SCALES = {"int8": "delayed", "int8_current": "current"}  # scale modes of the variants that have one
 BATCHES = (1, 2, 4, 8, 32, 128)
 FIRST = (1, 32, 2, 128, 4, 8)  # order of work
 SEEDS = (0, 1, 2)
@@ -100,6 +102,11 @@ class Job:
     lr_shift: int | None = None
 
     @property
+    def scale(self) -> str | None:
+        """Scale mode; None: float."""
+        return SCALES.get(self.variant)
+
+    @property
     def tunes(self) -> bool:
         """Whether it is there to choose a learning rate."""
         return self.lr_shift is not None
@@ -130,16 +137,18 @@ class Job:
 
     @property
     def fits(self) -> bool:
-        """Whether the machine can count the pixels of a batch."""
+        """Whether the machine can count the pixels of a batch, and takes its scale mode where there is another one."""
         height, width, _ = self.study.network.input_shape
-        return self.variant != "int8" or self.batch * height * width <= DIMENSION_MAX
+        countable = self.scale is None or self.batch * height * width <= DIMENSION_MAX
+        return countable and self.scale in (None, "delayed", scale_of(self.batch))
 
     def hyper(self, lr_shift: int) -> Hyper:
         """How it trains: momentum 7/8, the learning rate a quarter of ``lr_shift``'s for the last 30 %."""
         short = self.tunes and self.batch <= SHORT_TUNING
         epochs = self.study.tune_epochs if short and self.study.tune_epochs else self.study.epochs
         return Hyper(batch=self.batch, epochs=lengthened(epochs, self.batch), lr_shift=lr_shift, seed=self.seed,
-                     drops=(0.7, 0.7), flip=self.study.dataset == "cifar10", sample_every=max(1, 2048 // self.batch))
+                     scale=self.scale or scale_of(self.batch), drops=(0.7, 0.7), flip=self.study.dataset == "cifar10",
+                     sample_every=max(1, 2048 // self.batch))
 
 
 HE = 1.0  # the range a quarter of which is too little for deep networks and for CIFAR-10

@@ -25,7 +25,6 @@ from shiftgrad.train import Stop, Trainer
 __all__ = ["CONFIG", "run", "validation"]
 
 CONFIG = "golden_16x16"
-SCALE = "delayed"
 VALIDATION = 8  # one training image in so many chooses the learning rate
 Tick = Callable[[int, int], None]
 
@@ -105,7 +104,7 @@ def run(work: Iterable[Job], store: Store, folders: Mapping[str, Path], stop: St
 
 def _train(job: Job, data: Dataset, hyper: Hyper, store: Store, stop: Stop, tick: Tick
            ) -> tuple[list[Epoch], dict[str, Any]]:
-    if job.variant == "int8":
+    if job.scale:
         return _train_int8(job, data, hyper, store.checkpoint_path(job), stop, tick)
     from experiments import floating
 
@@ -132,13 +131,13 @@ class _Watch:
 def _train_int8(job: Job, data: Dataset, hyper: Hyper, save: Path, stop: Stop, tick: Tick
                 ) -> tuple[list[Epoch], dict[str, Any]]:
     config = get_config(CONFIG)
-    plan = compile_network(job.study.network, config, batch=hyper.batch, lr_shift=hyper.lr_shift, scale=SCALE)
+    plan = compile_network(job.study.network, config, batch=hyper.batch, lr_shift=hyper.lr_shift, scale=hyper.scale)
     resume = checkpoints.load(save) if save.exists() else None
     if resume:
         resume.expect(save, network=job.study.network)
-    trainer = Trainer(GoldenDevice(config), plan, data, replace(hyper, scale=SCALE), resume=resume, save=save)
+    trainer = Trainer(GoldenDevice(config), plan, data, hyper, resume=resume, save=save)
     history = trainer.run(watch=_Watch(tick), stop=stop).history
     saturation = {phase: float(np.mean(values)) for phase, values in history.saturation.items()}
-    return history.epochs, {"config": CONFIG, "scale": SCALE, "saturation": saturation}
+    return history.epochs, {"config": CONFIG, "scale": hyper.scale, "saturation": saturation}
 
 

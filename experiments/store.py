@@ -51,7 +51,7 @@ class Store:
 
     def checkpoint_path(self, job: Job) -> Path:
         """Its state while it is not done."""
-        return self.folder / f"{job.key}.{'npz' if job.variant == 'int8' else 'pt'}"
+        return self.folder / f"{job.key}.{'npz' if job.scale else 'pt'}"
 
     def result(self, job: Job) -> dict[str, Any] | None:
         """What it found; None when it is not done, or was of a study that has changed."""

@@ -10,11 +10,13 @@ from typing import Any
 from shiftgrad.images import DatasetError
 from shiftgrad.models import Block, Conv, Dense, Network, NetworkError, Shape, fixup_resnet, lenet, mlp
 
-__all__ = ["CLASSES", "HIDDEN", "MODELS", "SHAPES", "Options", "config_of", "hyper_of", "network_of", "options_of"]
+__all__ = ["CLASSES", "HIDDEN", "MODELS", "SHAPES", "Options", "config_of", "hyper_of", "network_of", "options_of",
+           "scale_of"]
 
 MODELS = ("mlp", "lenet", "fixup_resnet")
 SHAPES: dict[str, Shape] = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "mnist14": (14, 14, 1), "cifar10": (32, 32, 3)}
 CLASSES = 10  # of every data set
+TINY_BATCH = 2  # largest whose exponents come from each tensor's own maximum
 HIDDEN = {"digits": (48,), "mnist": (128,), "mnist14": (128,), "cifar10": (32,)}
 CHANNELS = (8, 8, 16, 16)  # of a residual network's stem and blocks on grey images
 SHORTCUTS = {"digits": "subsample", "mnist": "conv", "mnist14": "conv", "cifar10": "conv"}  # past blocks of a new shape
@@ -115,6 +117,11 @@ def hyper_of(dataset: str, model: str) -> dict[str, Any]:
         raise DatasetError(f"no data set {dataset!r}; there are: {', '.join(HYPER)}")
     convolutional = CONVOLUTIONAL[dataset] if model != "mlp" else {}
     return {**HYPER[dataset], **convolutional, **(RESIDUAL[dataset] if model == "fixup_resnet" else {})}
+
+
+def scale_of(batch: int) -> str:
+    """Scale mode for mini-batches of ``batch``: the errors of one or two samples outrun histories."""
+    return "current" if batch <= TINY_BATCH else "delayed"
 
 
 def config_of(dataset: str, model: str) -> str:
