@@ -140,14 +140,15 @@ class Job:
         """Whether the machine can count the pixels of a batch, and takes its scale mode where there is another one."""
         height, width, _ = self.study.network.input_shape
         countable = self.scale is None or self.batch * height * width <= DIMENSION_MAX
-        return countable and self.scale in (None, "delayed", scale_of(self.batch))
+        taken = scale_of(self.study.network.kind, self.batch)
+        return countable and (self.scale != "current" or taken == "current")
 
     def hyper(self, lr_shift: int) -> Hyper:
         """How it trains: momentum 7/8, the learning rate a quarter of ``lr_shift``'s for the last 30 %."""
         short = self.tunes and self.batch <= SHORT_TUNING
         epochs = self.study.tune_epochs if short and self.study.tune_epochs else self.study.epochs
         return Hyper(batch=self.batch, epochs=lengthened(epochs, self.batch), lr_shift=lr_shift, seed=self.seed,
-                     scale=self.scale or scale_of(self.batch), drops=(0.7, 0.7), flip=self.study.dataset == "cifar10",
+                     scale=self.scale or "delayed", drops=(0.7, 0.7), flip=self.study.dataset == "cifar10",
                      sample_every=max(1, 2048 // self.batch))
 
 

@@ -16,7 +16,7 @@ __all__ = ["CLASSES", "HIDDEN", "MODELS", "SHAPES", "Options", "config_of", "hyp
 MODELS = ("mlp", "lenet", "fixup_resnet")
 SHAPES: dict[str, Shape] = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "mnist14": (14, 14, 1), "cifar10": (32, 32, 3)}
 CLASSES = 10  # of every data set
-TINY_BATCH = 2  # largest whose exponents come from each tensor's own maximum
+TINY_BATCH = 2  # largest at which a residual network's exponents come from each tensor's own maximum
 HIDDEN = {"digits": (48,), "mnist": (128,), "mnist14": (128,), "cifar10": (32,)}
 CHANNELS = (8, 8, 16, 16)  # of a residual network's stem and blocks on grey images
 SHORTCUTS = {"digits": "subsample", "mnist": "conv", "mnist14": "conv", "cifar10": "conv"}  # past blocks of a new shape
@@ -119,9 +119,9 @@ def hyper_of(dataset: str, model: str) -> dict[str, Any]:
     return {**HYPER[dataset], **convolutional, **(RESIDUAL[dataset] if model == "fixup_resnet" else {})}
 
 
-def scale_of(batch: int) -> str:
-    """Scale mode for mini-batches of ``batch``: the errors of one or two samples outrun histories."""
-    return "current" if batch <= TINY_BATCH else "delayed"
+def scale_of(model: str, batch: int) -> str:
+    """Scale mode of ``model`` at mini-batches of ``batch``: errors of a sample or two outrun histories."""
+    return "current" if model == "fixup_resnet" and batch <= TINY_BATCH else "delayed"
 
 
 def config_of(dataset: str, model: str) -> str:

@@ -19,7 +19,7 @@ from shiftgrad.device import Device, DeviceError, GoldenDevice
 from shiftgrad.files import check_apart, check_writable, write_text
 from shiftgrad.models import Network
 from shiftgrad.progress import watch_for
-from shiftgrad.recipes import MODELS, Options, config_of, hyper_of, network_of, options_of
+from shiftgrad.recipes import MODELS, Options, config_of, hyper_of, network_of, options_of, scale_of
 from shiftgrad.record import Hyper, HyperError
 from shiftgrad.train import Outcome, Trainer, digest, stop_on_signals
 
@@ -189,7 +189,8 @@ def train(request: Request) -> tuple[dict[str, Any], Outcome]:
 
 def _fresh(request: Request) -> _Job:
     dataset, options = request.dataset or "digits", request.options
-    hyper = Hyper(**hyper_of(dataset, options.model) | request.hyper())
+    given = hyper_of(dataset, options.model) | request.hyper()
+    hyper = Hyper(**{"scale": scale_of(options.model, given["batch"])} | given)
     data = _load(dataset, request, hyper.seed)
     return _Job(network=network_of(dataset, data.shape, data.classes, options), data=data, hyper=hyper, resume=None,
                 config=get_config(request.config or config_of(dataset, options.model)))

@@ -114,6 +114,19 @@ def test_cifar10(cifar10: tuple[str, ...]) -> None:
     assert (found["train_samples"], found["test_samples"], found["lr_shift"]) == (36, 4, 4)
 
 
+@pytest.mark.parametrize(("given", "wanted"), [
+    ((), "delayed"), (("--batch", 3), "delayed"), (("--batch", 2), "current"), (("--batch", 1), "current"),
+    (("--batch", 1, "--scale", "delayed"), "delayed"), (("--batch", 3, "--scale", "current"), "current"),
+    (("--batch", 1, "--model", "mlp"), "delayed"),
+])
+def test_the_scale_mode_goes_by_the_batch(tmp_path: Path, given: tuple[object, ...], wanted: str) -> None:
+    """Training, what it goes on with when it is resumed, and the estimate."""
+    path, given = tmp_path / "c.npz", ("--model", "fixup_resnet", *given)
+    assert json.loads(shiftgrad("train", *given, "--max-steps", 1, "--json", "--save", path).stdout)["scale"] == wanted
+    assert json.loads(shiftgrad("train", "--resume", path, "--max-steps", 2, "--json").stdout)["scale"] == wanted
+    assert json.loads(shiftgrad("estimate", *given, "--json").stdout)["scale"] == wanted
+
+
 def test_augmentation_options(tmp_path: Path, cifar10: tuple[str, ...]) -> None:
     losses = {}
     for given, wanted in (((), (True, 0)), (("--no-flip",), (False, 0)), (("--shift", 3), (True, 3)),

@@ -42,7 +42,8 @@ __all__ = ["export", "train"]
               help="Fractions of the run after which it is halved, or none.  [default: 0.6,0.85; fixup_resnet: "
                    "0.7,0.7, for cifar10 0.6,0.6,0.85,0.85]")
 @click.option("--scale", type=click.Choice(SCALES),
-              help="Exponents from each tensor's history, or from its own maximum (two passes).  [default: delayed]")
+              help="Exponents from each tensor's history, or from its own maximum (two passes).  [default: delayed; "
+                   "current for fixup_resnet with batches of 1 and 2]")
 @click.option("--seed", type=int, help="Of parameters, rounding, order and division of the data.  [default: 0]")
 @click.option("--eval-every", type=int, metavar="EPOCHS", help="Epochs between held-out evaluations.  [default: 1]")
 @click.option("--flip/--no-flip", default=None,

@@ -23,14 +23,14 @@ __all__ = ["bench", "estimate", "info"]
 @network_options
 @click.option("--batch", type=int, help="Samples a step.")
 @click.option("--lr-shift", type=int, metavar="N", help="The learning rate starts at 2^-N; for --plan.")
-@click.option("--scale", type=click.Choice(SCALES), default="delayed", show_default=True, help="Exponent rule.")
+@click.option("--scale", type=click.Choice(SCALES), help="Exponent rule.  [default: that of train]")
 @click.option("--clock-mhz", type=click.FloatRange(min=0, min_open=True), default=100.0, show_default=True,
               help="For samples a second.")
 @click.option("--first-step", is_flag=True, help="The first step, before there is any exponent history.")
 @click.option("--plan", "show_plan", is_flag=True, help="Memories, tensors and program too.")
 @json_option
-def estimate(config: str | None, dataset: str, batch: int | None, lr_shift: int | None, scale: str, clock_mhz: float,
-             first_step: bool, show_plan: bool, as_json: bool, **network: Any) -> None:
+def estimate(config: str | None, dataset: str, batch: int | None, lr_shift: int | None, scale: str | None,
+             clock_mhz: float, first_step: bool, show_plan: bool, as_json: bool, **network: Any) -> None:
     """Cycles, utilisation and resources of a training step, before anything is synthesised.
 
     \b
@@ -42,7 +42,7 @@ def estimate(config: str | None, dataset: str, batch: int | None, lr_shift: int 
     from shiftgrad import estimate as estimates
     from shiftgrad.compiler import compile_network
     from shiftgrad.config import get_config
-    from shiftgrad.recipes import CLASSES, SHAPES, Options, config_of, hyper_of, network_of
+    from shiftgrad.recipes import CLASSES, SHAPES, Options, config_of, hyper_of, network_of, scale_of
 
     options = Options(**network | {"model": network["model"] or MODELS[0]})
     defaults = hyper_of(dataset, options.model)
@@ -50,9 +50,10 @@ def estimate(config: str | None, dataset: str, batch: int | None, lr_shift: int 
     if machine.dense:
         raise click.BadParameter(f"--config: wanted a machine with a model of its cycles, got {machine.name}, a small "
                                  "one; docs/small.md says what was measured")
-    plan = compile_network(network_of(dataset, SHAPES[dataset], CLASSES, options), machine,
-                           batch=defaults["batch"] if batch is None else batch,
-                           lr_shift=defaults["lr_shift"] if lr_shift is None else lr_shift, scale=scale)
+    batch = defaults["batch"] if batch is None else batch
+    plan = compile_network(network_of(dataset, SHAPES[dataset], CLASSES, options), machine, batch=batch,
+                           lr_shift=defaults["lr_shift"] if lr_shift is None else lr_shift,
+                           scale=scale or scale_of(options.model, batch))
     found = estimates.estimate(plan, first_step=first_step)
     if not math.isfinite(rate := found.samples_per_second(clock_mhz)):
         raise click.BadParameter(f"--clock-mhz: wanted a frequency, got {clock_mhz}")
