@@ -46,6 +46,8 @@ def batch_sizes(path: Path, results: Results, title: str) -> Path:
     def paint(axes: list[Axes]) -> None:
         for variant in VARIANTS:
             runs = _chosen(results, variant=variant)
+            if not runs:
+                continue
             batches = sorted({r["batch"] for r in runs})
             medians = [100 * np.median([r["accuracy"] for r in runs if r["batch"] == b]) for b in batches]
             axes[0].plot(batches, medians, MARKS[variant] + "-", color=SHADES[variant], linewidth=1.8, markersize=5,

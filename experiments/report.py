@@ -13,6 +13,7 @@ from experiments import plots
 from experiments.grid import STUDIES, TITLES, VARIANTS, Study, jobs
 from experiments.store import Store
 from shiftgrad.files import write_text
+from shiftgrad.recipes import scale_of
 
 __all__ = ["write"]
 
@@ -33,8 +34,8 @@ of Fixup's scalars. All see the same samples in the same order, train by momentu
 the learning rate by four for the last 30 % of the steps. Epochs are twice as many at batch 32 and four times as many at
 128: a Fixup network needs some hundred steps before it starts to learn.
 
-Learning rates are powers of two: 2^-4 from batch 8 up, below that in proportion to the batch size, the same for all
-three; networks of more than three blocks take half of that. On digits with 3 blocks and 15 epochs each variant takes
+Learning rates are powers of two: 2^-4 from batch 8 up, below that in proportion to the batch size, the same for every
+variant; networks of more than three blocks take half of that. On digits with 3 blocks and 15 epochs each variant takes
 the best of three around that by one seed's accuracy, on an eighth of the training images kept apart, in shorter runs;
 at batch 128, where those would end before a Fixup network learns, in runs of full length. On MNIST shorter runs chose
 badly: they prefer the largest rate, with which FP32 Fixup then diverges, so no other study chooses. Held-out images
@@ -105,8 +106,8 @@ def _table(results: list[dict[str, Any]]) -> Iterator[str]:
         of = {v: [r for r in results if (r["variant"], r["batch"]) == (v, batch)] for v in VARIANTS}
         median = {v: 100 * float(np.median([r["accuracy"] for r in runs])) for v, runs in of.items() if runs}
         cells = [_cell(of[v], median.get(v), best=median.get(v) == max(median.values())) for v in VARIANTS]
-        int8 = median.get("int8_current", median.get("int8"))
-        less = f"{int8 - median['fp32_fixup']:+.2f}" if int8 is not None and "fp32_fixup" in median else ""
+        int8 = {"current": "int8_current", "delayed": "int8"}[scale_of("fixup_resnet", batch)]
+        less = f"{median[int8] - median['fp32_fixup']:+.2f}" if {int8, "fp32_fixup"} <= median.keys() else ""
         rates = ", ".join(f"2^-{of[v][0]['lr_shift']}" for v in VARIANTS if of[v])
         yield f"| {batch} | " + " | ".join(cells) + f" | {less} | {rates} |"
 

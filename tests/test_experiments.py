@@ -16,6 +16,7 @@ from shiftgrad.models import fixup_resnet
 from shiftgrad.train import Interrupted, Stop
 
 TINY = Study(dataset="digits", channels=(4, 4, 8), epochs=1, tune_epochs=1, batches=(32, 128), seeds=(0, 1))
+SMALL = replace(TINY, batches=(1, 32, 128))
 
 
 def fake(store: Store, job: Job, accuracy: float, **more: object) -> None:
@@ -94,18 +95,20 @@ def test_no_held_out_image_chooses_a_rate() -> None:
 
 
 def test_tables_and_plots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "STUDIES", (TINY,))
+    monkeypatch.setattr(report, "STUDIES", (SMALL,))
     store, docs = Store(tmp_path / "runs"), tmp_path / "docs"
     for variant, batch, seed, accuracy in (("fp32_fixup", 32, 0, 0.9), ("fp32_fixup", 32, 1, 0.8),
-                                           ("int8", 32, 0, 0.82), ("fp32_bn", 128, 0, 0.5)):
-        fake(store, Job(study=TINY, variant=variant, batch=batch, seed=seed), accuracy,
+                                           ("int8", 32, 0, 0.82), ("fp32_bn", 128, 0, 0.5), ("fp32_fixup", 1, 0, 0.7),
+                                           ("int8", 1, 0, 0.6), ("int8_current", 1, 0, 0.69)):
+        fake(store, Job(study=SMALL, variant=variant, batch=batch, seed=seed), accuracy,
              **({"config": "golden_16x16"} if variant == "int8" else {}))
     written = report.write(store, docs)
     text = (docs / "experiments.md").read_text()
     assert "| 32 |  | **85.00** (80.00 to 90.00) | 82.00 (one seed) |  | -3.00 | 2^-4, 2^-4 |" in text
     assert "| 128 | **50.00** (one seed) |  |  |  |  | 2^-4 |" in text
-    assert "4 of 12 runs are done" in text and "(golden_16x16)" in text
-    assert len(json.loads((docs / "experiments.json").read_text())) == 4
+    assert "| 1 |  | **70.00** (one seed) | 60.00 (one seed) | 69.00 (one seed) | -1.00 | 2^-4, 2^-4, 2^-4 |" in text
+    assert "7 of 20 runs are done" in text and "(golden_16x16)" in text
+    assert len(json.loads((docs / "experiments.json").read_text())) == 7
     for path in written[2:]:
         assert path.read_bytes()[1:4] == b"PNG" and f"({path.name})" in text
 
