@@ -84,6 +84,7 @@ def curves(path: Path, results: Results, title: str) -> Path:
         assert figure
         figure.suptitle(title, x=0.01, ha="left", weight="bold")
         axes[0].set_ylabel("held-out accuracy, %")
-        axes[0].legend(loc="best")
+        lines = {line.get_label(): line for panel in axes for line in panel.get_legend_handles_labels()[0]}
+        figure.legend(handles=list(lines.values()), loc="outside lower left", ncols=len(lines))
 
     return draw(path, paint, columns=columns, rows=rows, width=3.9 * columns, height=2.9 * rows)
