@@ -15,7 +15,7 @@ from shiftgrad.recipes import CLASSES, SHAPES, scale_of
 from shiftgrad.record import Hyper
 
 __all__ = ["BATCHES", "SEEDS", "STUDIES", "TITLES", "VARIANTS", "Job", "Study", "jobs", "lengthened", "middle_shift",
-           "queue"]
+           "queue", "taken"]
 
 VARIANTS = ("fp32_bn", "fp32_fixup", "int8", "int8_current")
 TITLES = {"fp32_bn": "FP32, batch norm", "fp32_fixup": "FP32, Fixup", "int8": "int8, Fixup",
@@ -33,6 +33,11 @@ SHORT_TUNING = 32  # largest batch whose learning rate is chosen in shorter runs
 def middle_shift(batch: int) -> int:
     """A shallow network's middle learning rate is 2^-this: 2^-4 from batch 8 up, below that in proportion to it."""
     return 4 + max(0, round(math.log2(8 / batch)))
+
+
+def taken(batch: int) -> str:
+    """The int8 variant with the scale mode that training takes for residual networks at ``batch``."""
+    return next(variant for variant, scale in SCALES.items() if scale == scale_of("fixup_resnet", batch))
 
 
 def lengthened(epochs: int, batch: int) -> int:
@@ -137,11 +142,10 @@ class Job:
 
     @property
     def fits(self) -> bool:
-        """Whether the machine can count the pixels of a batch, and takes its scale mode where there is another one."""
+        """Whether the machine can count the pixels of a batch; with ``current`` scales, whether training takes them."""
         height, width, _ = self.study.network.input_shape
         countable = self.scale is None or self.batch * height * width <= DIMENSION_MAX
-        taken = scale_of(self.study.network.kind, self.batch)
-        return countable and (self.scale != "current" or taken == "current")
+        return countable and (self.scale != "current" or self.variant == taken(self.batch))
 
     def hyper(self, lr_shift: int) -> Hyper:
         """How it trains: momentum 7/8, the learning rate a quarter of ``lr_shift``'s for the last 30 %."""

@@ -19,8 +19,7 @@ from shiftgrad.plots import COLORS, STYLE
 
 __all__ = ["batch_sizes", "curves", "draw"]
 
-SHADES = {"fp32_bn": COLORS[1], "fp32_fixup": COLORS[7], "int8": COLORS[0],
-          "int8_current": COLORS[2]}
+SHADES = {"fp32_bn": COLORS[1], "fp32_fixup": COLORS[7], "int8": COLORS[0], "int8_current": COLORS[2]}
 MARKS = {"fp32_bn": "s", "fp32_fixup": "o", "int8": "D", "int8_current": "^"}
 Results = Sequence[dict[str, Any]]
 

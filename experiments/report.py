@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from experiments import plots
-from experiments.grid import STUDIES, TITLES, VARIANTS, Study, jobs
+from experiments.grid import STUDIES, TITLES, VARIANTS, Study, jobs, taken
 from experiments.store import Store
 from shiftgrad.files import write_text
-from shiftgrad.recipes import scale_of
 
 __all__ = ["write"]
 
@@ -106,7 +105,7 @@ def _table(results: list[dict[str, Any]]) -> Iterator[str]:
         of = {v: [r for r in results if (r["variant"], r["batch"]) == (v, batch)] for v in VARIANTS}
         median = {v: 100 * float(np.median([r["accuracy"] for r in runs])) for v, runs in of.items() if runs}
         cells = [_cell(of[v], median.get(v), best=median.get(v) == max(median.values())) for v in VARIANTS]
-        int8 = {"current": "int8_current", "delayed": "int8"}[scale_of("fixup_resnet", batch)]
+        int8 = taken(batch)
         less = f"{median[int8] - median['fp32_fixup']:+.2f}" if {int8, "fp32_fixup"} <= median.keys() else ""
         rates = ", ".join(f"2^-{of[v][0]['lr_shift']}" for v in VARIANTS if of[v])
         yield f"| {batch} | " + " | ".join(cells) + f" | {less} | {rates} |"

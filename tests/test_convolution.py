@@ -15,12 +15,6 @@ SEED = 4711
 Rows = list[list[int]]
 
 
-@pytest.fixture
-def rng() -> np.random.Generator:
-    print("seed", SEED)
-    return np.random.default_rng(SEED)
-
-
 def places(size: int, kernel: int, step: int, pad: int) -> list[int]:
     """Where the kernel begins, in pixels of the image, for each output; it never reaches beyond the padding."""
     return [first for first in range(-pad, size + pad, step) if first + kernel <= size + pad]

@@ -16,12 +16,6 @@ from golden import generator
 SEED = 20240611
 
 
-@pytest.fixture
-def rng() -> np.random.Generator:
-    print("seed", SEED)
-    return np.random.default_rng(SEED)
-
-
 def reference_step(x: int) -> int:
     x ^= x << 13 & 0xFFFFFFFF
     x ^= x >> 17
@@ -122,22 +116,45 @@ def test_bits_are_balanced() -> None:
     assert np.abs(correlation).max() < 5 / math.sqrt(len(draws))
 
 
+def slow_order(lanes: int, rows: int, cols: int, group: int) -> list[tuple[int, int]]:
+    """(row, first column) as a gradient of taps of ``group`` rows drains."""
+    return [(row, left) for left in range(0, cols, lanes) for first in range(0, rows, group)
+            for top in range(first, first + group, lanes)
+            for row in reversed(range(top, min(top + lanes, first + group)))]
+
+
+def check_draws(start: np.ndarray, rows: int, cols: int, *group: int) -> None:
+    r1, r2, last = generator.gradient_draws(start, rows, cols, *group)
+    assert r1.shape == r2.shape == (rows, cols)
+    state = start.tolist()
+    for row, left in slow_order(len(start), rows, cols, *(group or (rows,))):
+        for words in (r1, r2):
+            state = [reference_step(x) for x in state]
+            valid = min(len(start), cols - left)
+            assert words[row, left:left + valid].tolist() == [x >> 8 for x in state[:valid]]
+    assert last.tolist() == state
+
+
 @pytest.mark.parametrize(("lanes", "rows", "cols"), [
     (4, 1, 1), (4, 4, 4), (4, 5, 4), (8, 3, 20), (8, 17, 9), (12, 30, 13), (16, 16, 33), (16, 70, 5),
 ])
 def test_gradient_draws_follow_the_drain(lanes: int, rows: int, cols: int, rng: np.random.Generator) -> None:
-    start = rng.integers(1, 2**32, lanes, dtype=np.uint32)
-    r1, r2, last = generator.gradient_draws(start, rows, cols)
-    assert r1.shape == r2.shape == (rows, cols)
-    state = start.tolist()
-    for left in range(0, cols, lanes):
-        for top in range(0, rows, lanes):
-            for row in reversed(range(top, min(top + lanes, rows))):
-                for words in (r1, r2):
-                    state = [reference_step(x) for x in state]
-                    valid = min(lanes, cols - left)
-                    assert words[row, left:left + valid].tolist() == [x >> 8 for x in state[:valid]]
-    assert last.tolist() == state
+    check_draws(rng.integers(1, 2**32, lanes, dtype=np.uint32), rows, cols)
+
+
+@pytest.mark.parametrize(("lanes", "taps", "group", "cols"), [
+    (4, 9, 1, 1), (4, 9, 3, 5), (4, 4, 4, 4), (4, 6, 5, 9), (4, 1, 7, 3), (8, 9, 8, 8), (8, 2, 20, 17), (8, 49, 1, 9),
+    (12, 4, 13, 12), (12, 3, 24, 30), (16, 9, 3, 16), (16, 9, 16, 33), (16, 2, 35, 5),
+])
+def test_draws_of_grouped_rows(lanes: int, taps: int, group: int, cols: int, rng: np.random.Generator) -> None:
+    check_draws(rng.integers(1, 2**32, lanes, dtype=np.uint32), taps * group, cols, group)
+
+
+def test_one_group_is_the_whole_matrix(rng: np.random.Generator) -> None:
+    start = rng.integers(1, 2**32, 8, dtype=np.uint32)
+    for mine, other in zip(generator.gradient_draws(start, 21, 11), generator.gradient_draws(start, 21, 11, 21),
+                           strict=True):
+        assert np.array_equal(mine, other)
 
 
 def test_states_made_ahead_are_the_same(rng: np.random.Generator) -> None:

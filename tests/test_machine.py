@@ -16,12 +16,6 @@ SEED = 77
 
 
 @pytest.fixture
-def rng() -> np.random.Generator:
-    print("seed", SEED)
-    return np.random.default_rng(SEED)
-
-
-@pytest.fixture
 def bench(rng: np.random.Generator) -> Bench:
     """A 3 x 6 -> 5 layer: 0 x, 1 y, 2 w, 3 bias, 4 e, 5 dx, 6 m, 7 bias momentum, 8 mask, 9 labels, 10 loss."""
     bench = Bench(SMALL, rng)

@@ -15,12 +15,6 @@ from tests.machine_bench import HALT, SMALL
 SEED = 77
 
 
-@pytest.fixture
-def rng() -> np.random.Generator:
-    print("seed", SEED)
-    return np.random.default_rng(SEED)
-
-
 @pytest.mark.parametrize("size", [4, 8, 12, 16])
 @pytest.mark.parametrize("memory", list(Memory))
 def test_windows(size: int, memory: Memory, rng: np.random.Generator) -> None:

@@ -16,6 +16,7 @@ from tests import test_convolution as slow_products
 from tests import test_machine_steps
 from tests import test_vector_golden as slow_vector
 from tests.machine_bench import SMALL, Bench
+from tests.test_generator import slow_order
 
 SEED = 90210
 ACT, ERR, WGT, MOM, VEC = Memory
@@ -126,7 +127,7 @@ class Slow(test_machine_steps.Slow):
               for x, q in zip(*rows, strict=True)] for rows in zip(g, self.q[c], strict=True)]
         s = self.exponent(c, v, e_v, bool(flags & Flag.DELAYED)) - e_v
         step, self.saturated = self.e[dst] + n - self.e[c], 0
-        for i, left in slow_vector.slow_order(self.lanes, len(v), len(v[0]), self.forms[dst][0]):
+        for i, left in slow_order(self.lanes, len(v), len(v[0]), self.forms[dst][0]):
             r1, r2 = self.random(), self.random()
             for j in range(left, min(left + self.lanes, len(v[0]))):
                 exact = self.rounded(v[i][j], max(s, -7), r1[j - left])

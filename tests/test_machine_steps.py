@@ -16,12 +16,6 @@ from tests.machine_bench import BWD, FWD, GRAD, HALT, LOSS, SMALL, Bench
 SEED = 77
 
 
-@pytest.fixture
-def rng() -> np.random.Generator:
-    print("seed", SEED)
-    return np.random.default_rng(SEED)
-
-
 class Slow:
     """Tensors as lists of lists of Python integers; docs/numerics.md once more, in fractions."""
 

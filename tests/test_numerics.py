@@ -31,12 +31,6 @@ def clamp(x: int, low: int, high: int) -> int:
 
 
 @pytest.fixture
-def rng() -> np.random.Generator:
-    print("seed", SEED)
-    return np.random.default_rng(SEED)
-
-
-@pytest.fixture
 def values(rng: np.random.Generator) -> np.ndarray:
     wide = rng.integers(-(2**31), 2**31, 300) >> rng.integers(0, 31, 300)
     return np.array([*CORNERS, *wide.tolist()], np.int64)

@@ -6,19 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from numpy.typing import NDArray
 
-from shiftgrad.cli import main
 from shiftgrad.config import get_config
 from shiftgrad.datasets import load
 from shiftgrad.device import GoldenDevice
 from shiftgrad.generate import description
 from tests.arrays import assert_same
+from tests.command_line import shiftgrad
 
 
-def shiftgrad(*arguments: object) -> str:
-    done = CliRunner().invoke(main, list(map(str, arguments)))
+def output(*arguments: object) -> str:
+    done = shiftgrad(*arguments)
     assert done.exit_code == 0, done.output
     return done.stdout
 
@@ -91,10 +90,10 @@ class OwnHost:
 @pytest.mark.parametrize("config", ["sim_4x4", "sim_12x12"])
 def test_ten_steps(tmp_path: Path, config: str) -> None:
     network = ("--config", config, "--hidden", "13", "--batch", 8, "--lr-shift", 5)
-    plan = json.loads(shiftgrad("estimate", *network, "--plan", "--json"))["plan"]
+    plan = json.loads(output("estimate", *network, "--plan", "--json"))["plan"]
     for steps in (0, 10):
-        shiftgrad("train", *network, "--lr-drops", 0.002, "--max-steps", steps, "--save", tmp_path / f"{steps}.npz",
-                  "--quiet")
+        output("train", *network, "--lr-drops", 0.002, "--max-steps", steps, "--save", tmp_path / f"{steps}.npz",
+               "--quiet")
     first, last = (saved(tmp_path / f"{steps}.npz") for steps in (0, 10))
     about = json.loads(json.dumps(description(get_config(config))))  # shiftgrad.json
 

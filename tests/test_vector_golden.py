@@ -1,4 +1,4 @@
-"""The vector unit's rules, scalars, the guard of long sums and grouped draws against loops over Python integers."""
+"""The vector unit's rules, scalars and the guard of long sums against loops over Python integers."""
 
 from __future__ import annotations
 
@@ -10,16 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from golden import generator, numerics, vector
+from golden import numerics, vector
 
 SEED = 1213
 Array = np.ndarray[Any, Any]
-
-
-@pytest.fixture
-def rng() -> np.random.Generator:
-    print("seed", SEED)
-    return np.random.default_rng(SEED)
 
 
 def clamp(x: int, low: int, high: int) -> int:
@@ -201,43 +195,3 @@ def test_gradient_value_of_every_guard(g: int, rng: np.random.Generator) -> None
         shifted = [math.floor(total * Fraction(2) ** g) for total in acc]
         decayed = [clamp(rounded(7 * q, e_m - 3 - e_v), -(2**31), 2**31 - 1) for q in m]
         assert got.tolist() == [clamp(x + y, -(2**31), 2**31 - 1) for x, y in zip(shifted, decayed, strict=True)]
-
-
-# --- generator ------------------------------------------------------------------------------------
-
-def slow_step(x: int) -> int:
-    x ^= x << 13 & 0xFFFFFFFF
-    x ^= x >> 17
-    return x ^ (x << 5 & 0xFFFFFFFF)
-
-
-def slow_order(lanes: int, rows: int, cols: int, group: int) -> list[tuple[int, int]]:
-    """(row, first column) as a gradient of taps of ``group`` rows drains."""
-    return [(row, left) for left in range(0, cols, lanes) for first in range(0, rows, group)
-            for top in range(first, first + group, lanes)
-            for row in reversed(range(top, min(top + lanes, first + group)))]
-
-
-@pytest.mark.parametrize(("lanes", "taps", "group", "cols"), [
-    (4, 9, 1, 1), (4, 9, 3, 5), (4, 4, 4, 4), (4, 6, 5, 9), (4, 1, 7, 3), (8, 9, 8, 8), (8, 2, 20, 17), (8, 49, 1, 9),
-    (12, 4, 13, 12), (12, 3, 24, 30), (16, 9, 3, 16), (16, 9, 16, 33), (16, 2, 35, 5),
-])
-def test_draws_of_grouped_rows(lanes: int, taps: int, group: int, cols: int, rng: np.random.Generator) -> None:
-    start = rng.integers(1, 2**32, lanes, dtype=np.uint32)
-    rows = taps * group
-    r1, r2, last = generator.gradient_draws(start, rows, cols, group)
-    assert r1.shape == r2.shape == (rows, cols)
-    state = start.tolist()
-    for row, left in slow_order(lanes, rows, cols, group):
-        for words in (r1, r2):
-            state = [slow_step(x) for x in state]
-            valid = min(lanes, cols - left)
-            assert words[row, left:left + valid].tolist() == [x >> 8 for x in state[:valid]]
-    assert last.tolist() == state
-
-
-def test_one_group_is_the_whole_matrix(rng: np.random.Generator) -> None:
-    start = rng.integers(1, 2**32, 8, dtype=np.uint32)
-    for mine, other in zip(generator.gradient_draws(start, 21, 11), generator.gradient_draws(start, 21, 11, 21),
-                           strict=True):
-        assert np.array_equal(mine, other)

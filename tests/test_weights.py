@@ -5,16 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
 from shiftgrad import checkpoint as checkpoints
 from shiftgrad import weights
-from shiftgrad.cli import main
 from shiftgrad.compiler import compile_network
 from shiftgrad.config import get_config
 from shiftgrad.device import GoldenDevice
 from shiftgrad.host import Host
 from shiftgrad.models import Conv, Dense, Network, fixup_resnet, lenet, mlp
+from tests.command_line import shiftgrad
 
 SEED = 11
 
@@ -28,13 +27,6 @@ def random_state(network: Network, seed: int = SEED) -> dict[str, np.ndarray]:
     for array in state.values():
         array.flat[0] = 127 if array.dtype == np.int8 else -32767
     return state
-
-
-def run(*arguments: object) -> Result:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 NETWORKS = {
@@ -126,12 +118,12 @@ def test_files_are_refused_in_one_line(tmp_path: Path) -> None:
 
 def test_export_and_train_from_the_file(tmp_path: Path) -> None:
     save, out = tmp_path / "run.npz", tmp_path / "weights.npz"
-    assert run("train", "--hidden", 8, "--max-steps", 30, "--save", save, "--quiet").exit_code == 0
-    said = run("export", save, "--out", out)
+    assert shiftgrad("train", "--hidden", 8, "--max-steps", 30, "--save", save, "--quiet").exit_code == 0
+    said = shiftgrad("export", save, "--out", out)
     assert said.stdout == f"{out}: 610 parameters of mlp-64-8-10 after 30 steps, in 4 tensors\n"
-    assert json.loads(run("export", save, "--out", out, "--json").stdout)["tensors"]["fc1.weight"] == [8, 64]
+    assert json.loads(shiftgrad("export", save, "--out", out, "--json").stdout)["tensors"]["fc1.weight"] == [8, 64]
     again = tmp_path / "again.npz"
-    assert run("train", "--hidden", 8, "--max-steps", 0, "--init", out, "--save", again, "--quiet").exit_code == 0
+    assert shiftgrad("train", "--hidden", 8, "--max-steps", 0, "--init", out, "--save", again, "--quiet").exit_code == 0
     one, other = checkpoints.load(save), checkpoints.load(again)
     for tensor in weights.floats(one.network, one.state):
         np.testing.assert_array_equal(one.state[tensor], other.state[tensor], err_msg=tensor)
@@ -141,13 +133,13 @@ def test_export_and_train_from_the_file(tmp_path: Path) -> None:
 def test_refusals_of_the_command_line(tmp_path: Path) -> None:
     out = tmp_path / "w.npz"
     weights.write(out, {"fc1.weight": np.zeros((10, 64), np.float32), "fc1.bias": np.full(10, 3.0)})
-    wrong = run("train", "--hidden", 8, "--init", out)
+    wrong = shiftgrad("train", "--hidden", 8, "--init", out)
     assert wrong.exit_code == 2 and "has no fc2.bias, fc2.weight" in wrong.stderr and wrong.stderr.count("\n") == 1
-    both = run("train", "--init", out, "--resume", out)
+    both = shiftgrad("train", "--init", out, "--resume", out)
     assert both.exit_code == 2 and "exclude each other" in both.stderr
-    loud = run("train", "--hidden", "none", "--init", out, "--max-steps", 0)
+    loud = shiftgrad("train", "--hidden", "none", "--init", out, "--max-steps", 0)
     assert f"{out}: 10 of 650 parameters were out of range and saturated\n" in loud.stderr
-    missing = run("export", tmp_path / "none.npz", "--out", out)
+    missing = shiftgrad("export", tmp_path / "none.npz", "--out", out)
     assert missing.exit_code == 2 and "No such file" in missing.stderr
 
 
