@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Window", "backward", "backward_macs", "forward", "gradient", "patches", "product"]
 
-FLOAT32_TERMS = 1 << 10  # reductions up to here are exact in float32: 2^10 * 128^2 = 2^24
+FLOAT32_TERMS = 1 << 10  # reductions up to here are exact in float32: 2^10 * 128^2 = 2^24, and 2^9 * 255 * 128 < 2^24
 BLOCK = 1 << 18  # elements of the patches worked on at a time, so that they stay in the cache
 Ints = NDArray[Any]
 
@@ -43,15 +43,23 @@ class Window:
 
 
 def product(a: Ints, b: Ints) -> NDArray[np.int32]:
-    """a[M, K] . b[K, N] of int8, K < 2^17, exact: float BLAS keeps every partial sum below its mantissa's range."""
-    return _product(a.astype(np.float32), b.astype(np.float32))
+    """a[M, K] . b[K, N] of int8, K < 2^17, exact: float BLAS keeps every partial sum below its mantissa's range.
+
+    ``a`` may go from -255 to 255 in another type, K < 2^16 then.
+    """
+    return _product(a.astype(np.float32), b.astype(np.float32), _exact(a))
 
 
-def _product(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.int32]:
+def _exact(a: Ints) -> int:
+    """Terms of a reduction of ``a`` and int8 that are exact in float32."""
+    return FLOAT32_TERMS if a.dtype == np.int8 else FLOAT32_TERMS // 2
+
+
+def _product(a: NDArray[np.float32], b: NDArray[np.float32], exact: int) -> NDArray[np.int32]:
     terms = a.shape[1]
-    total: NDArray[np.int32] = (a[:, :FLOAT32_TERMS] @ b[:FLOAT32_TERMS]).astype(np.int32)
-    for start in range(FLOAT32_TERMS, terms, FLOAT32_TERMS):
-        part = slice(start, start + FLOAT32_TERMS)
+    total: NDArray[np.int32] = (a[:, :exact] @ b[:exact]).astype(np.int32)
+    for start in range(exact, terms, exact):
+        part = slice(start, start + exact)
         total += (a[:, part] @ b[part]).astype(np.int32)
     return total
 
@@ -103,7 +111,7 @@ def forward(x: Ints, weights: Ints, window: Window) -> NDArray[np.int32]:
     total = np.empty((len(x) * lines * pixels, weights.shape[1]), np.int32)
     kernel = weights.astype(np.float32)
     for outputs, seen in _blocks(x, window):
-        total[outputs] = _product(seen, kernel)
+        total[outputs] = _product(seen, kernel, _exact(x))
     return total
 
 
@@ -111,7 +119,7 @@ def gradient(x: Ints, errors: Ints, window: Window) -> NDArray[np.int32]:
     """Sum over all outputs of patch times error, like the weights; ``errors`` [pixels out, channels out]."""
     total = np.zeros((window.height * window.width * x.shape[3], errors.shape[1]), np.int32)
     for outputs, seen in _blocks(x, window):
-        total += _product(seen.T, errors[outputs].astype(np.float32))
+        total += _product(seen.T, errors[outputs].astype(np.float32), _exact(x))
     return total
 
 

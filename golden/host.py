@@ -13,6 +13,7 @@ from shiftgrad.isa import (
     COUNTERS,
     DESCRIPTOR,
     DESCRIPTOR_WORDS,
+    KNOWS_UNSIGNED,
     LFSR_BASE,
     LOADS_WHILE_BUSY,
     MAGIC,
@@ -199,8 +200,8 @@ class HostPort:
         if name == "MAGIC":
             return MAGIC
         if name == "CONFIG":
-            loads = LOADS_WHILE_BUSY if self.config.loads_while_busy else 0
-            return self.config.size | (self.config.tensors - 1).bit_length() << 8 | loads
+            can = LOADS_WHILE_BUSY * self.config.loads_while_busy | KNOWS_UNSIGNED * self.config.unsigned
+            return self.config.size | (self.config.tensors - 1).bit_length() << 8 | can
         if name == "STATUS":
             return int(self.status) << 8
         return int(getattr(self, name.lower())) & 0xFFFFFFFF

@@ -81,7 +81,8 @@ class Issuer:
             raise Stop(Status.ILLEGAL_FLAGS)
         if opcode == Opcode.HALT:
             raise Stop(Status.HALTED)
-        operands = {name: self.operand(field[name], memory, table)
+        unsigned = self.config.unsigned and opcode != Opcode.LOSS
+        operands = {name: self.operand(field[name], memory, table, unsigned=unsigned)
                     for name, memory in OPERANDS(opcode, Flag(flags)).items()}
         if not fit(opcode, operands, self.config.classes) or terms(opcode, operands) >= self.config.terms_end:
             raise Stop(Status.BAD_SHAPE)
@@ -91,9 +92,12 @@ class Issuer:
                 raise Stop(Status.OVERLAP)
         return operands
 
-    def operand(self, index: int, memory: Memory, table: U32) -> Tensor:
-        """Entry ``index`` as an operand that must live in ``memory``."""
-        if index >= self.config.tensors or (entry := tensor(index, table[index])).memory != memory:
+    def operand(self, index: int, memory: Memory, table: U32, *, unsigned: bool = False) -> Tensor:
+        """Entry ``index`` as an operand that must live in ``memory`` and may be ``unsigned``."""
+        if index >= self.config.tensors:
+            raise Stop(Status.BAD_TENSOR)
+        entry = tensor(index, table[index])
+        if entry.memory != memory or entry.unsigned > unsigned:
             raise Stop(Status.BAD_TENSOR)
         if (not entry.planes or not entry.cols or entry.rows > ROWS_MAX
                 or entry.stride != self.config.stride(entry.cols)

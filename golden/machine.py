@@ -54,6 +54,8 @@ class GoldenMachine(HostPort):
     def values(self, tensor: Tensor) -> NDArray[Any]:
         """The mantissas of ``tensor``, [rows, cols], a view."""
         words = self.memories[MEMORIES[tensor.memory]][tensor.base:tensor.end]
+        if tensor.unsigned:
+            words = words.view(np.uint8)
         return words.reshape(tensor.rows, -1)[:, :tensor.cols]
 
     def images(self, tensor: Tensor) -> NDArray[Any]:
@@ -171,14 +173,16 @@ class GoldenMachine(HostPort):
 
     def _nearest(self, flags: int, dst: Tensor, v: NDArray[Any], e_v: int) -> None:
         """Requantise ``v`` at exponent ``e_v`` into ``dst``, rounding to nearest."""
+        if dst.unsigned:
+            v = np.maximum(v, 0)
         e_t = self._scale(flags, dst, v, e_v)
-        q, self.saturated = rules.requantise(v, e_t - e_v)
+        q, self.saturated = rules.requantise(v, e_t - e_v, unsigned=dst.unsigned)
         self._write(dst, q)
 
     def _scale(self, flags: int, tensor: Tensor, v: NDArray[Any], e_v: int) -> int:
         """Choose the target exponent of ``tensor``, store it and the history; returns it."""
         largest = rules.amax(v)
-        own = rules.own_exponent(largest, e_v, tensor.exponent)
+        own = rules.own_exponent(largest, e_v, tensor.exponent, unsigned=tensor.unsigned)
         target = rules.target_exponent(own, tensor.history if flags & Flag.DELAYED else ())
         self._set_exponent(tensor, target)
         if largest and not flags & Flag.FREEZE:
@@ -196,7 +200,7 @@ class GoldenMachine(HostPort):
         """Store mantissas [rows, cols] and zeros in the lanes beyond the last column."""
         name = MEMORIES[tensor.memory]
         words = self.memories[name][tensor.base:tensor.end].reshape(tensor.rows, -1)
-        words[:, :tensor.cols] = q
+        words[:, :tensor.cols] = q.view(np.int8) if tensor.unsigned else q
         words[:, tensor.cols:] = 0
         self.mark(name, tensor.base, tensor.end)
 

@@ -19,19 +19,19 @@ from shiftgrad.isa import EXPONENT_MAX, EXPONENT_MIN, HISTORY
 
 __all__ = [
     "BOUND16", "BOUND8", "ERROR_EXPONENT", "EXP2", "FRACTION", "LOG2", "LOG2E", "LossRows", "REQUANTISE_MIN",
-    "UPDATE_MIN", "add_sat32", "align", "amax", "backward_value", "clamp_exponent", "default_seeds", "fixed",
-    "forward_value", "gradient_draws", "gradient_value", "guard_shift", "leap", "loss_rows", "nearest", "own_exponent",
-    "push_history", "requantise", "round_log2", "sat32", "saturate", "stochastic", "target_exponent", "update",
-    "with_scalar", "xorshift_block", "xorshift_step",
+    "UNSIGNED8", "UPDATE_MIN", "add_sat32", "align", "amax", "backward_value", "clamp_exponent", "default_seeds",
+    "fixed", "forward_value", "gradient_draws", "gradient_value", "guard_shift", "leap", "loss_rows", "nearest",
+    "own_exponent", "push_history", "requantise", "round_log2", "sat32", "saturate", "stochastic", "target_exponent",
+    "update", "with_scalar", "xorshift_block", "xorshift_step",
 ]
 
 Ints = NDArray[Any]
 
 FRACTION = 24  # fraction bits of the shifter, and bits of a random word
-REQUANTISE_MIN, UPDATE_MIN = -7, -15  # least shift of a requantisation and of an update
+REQUANTISE_MIN, UPDATE_MIN = -7, -15  # least shift of a requantisation (one less when unsigned) and of an update
 ZERO_SHIFT = 32  # shifts from here up give zero
 INT8_ROOM = 23  # left shift of an int8 that stays far inside int32
-BOUND8, BOUND16 = 127, 32767
+BOUND8, UNSIGNED8, BOUND16 = 127, 255, 32767
 ERROR_EXPONENT = -7  # of a LOSS result
 LOG2E = 23637  # round(2^14 log2 e)
 EXP2 = tuple(round(2**16 * 2 ** (-f / 256)) for f in range(256))
@@ -53,13 +53,13 @@ def fixed(x: Ints, s: int, *, least: int = REQUANTISE_MIN) -> Ints:
     return x
 
 
-def nearest(x: Ints, s: int) -> Ints:
+def nearest(x: Ints, s: int, *, least: int = REQUANTISE_MIN) -> Ints:
     """fixed(x, s) / 2^24 to the nearest integer, ties to the even one.
 
     Ties are common: sums of tensors are requantised by a bit or two. Rounded up, they would push every element the same
     way, and the scalars that sum a whole tensor's errors would see little else.
     """
-    value = fixed(x, s)
+    value = fixed(x, s, least=least)
     tie = (value & (1 << FRACTION) - 1) == 1 << FRACTION - 1
     rounded = _floor(value, 1 << FRACTION - 1)
     return rounded - (tie & rounded)
@@ -99,10 +99,10 @@ def add_sat32(a: Ints, b: Ints) -> Ints:
 def align(x: Ints, d: int) -> Ints:
     """x * 2^d, nearest with ties up for d < 0, saturated to int32. ``d`` is clamped to [-31, 31]; |x| <= 2^31.
 
-    Of int32 when ``x`` is int8 and small enough.
+    Of int32 when ``x`` is 8-bit and small enough.
     """
     d = max(-31, min(31, d))
-    x = np.array(x, np.int32 if x.dtype == np.int8 and d <= INT8_ROOM else np.int64)
+    x = np.array(x, np.int32 if x.dtype.itemsize == 1 and d < INT8_ROOM else np.int64)
     if d >= 0:
         x <<= d
     else:
@@ -129,9 +129,9 @@ def clamp_exponent(e: int) -> int:
     return max(EXPONENT_MIN, min(EXPONENT_MAX, e))
 
 
-def own_exponent(largest: int, e_v: int, previous: int) -> int:
-    """Exponent that fits accumulators of magnitude ``largest`` at ``e_v`` into int8; ``previous`` when all are zero."""
-    return clamp_exponent(e_v + round_log2(largest) - 7) if largest else previous
+def own_exponent(largest: int, e_v: int, previous: int, *, unsigned: bool = False) -> int:
+    """Exponent that fits accumulators up to ``largest`` at ``e_v`` into int8, or uint8; ``previous`` when it is 0."""
+    return clamp_exponent(e_v + round_log2(largest) - 7 - unsigned) if largest else previous
 
 
 def target_exponent(own: int, history: Sequence[int] = ()) -> int:
@@ -147,7 +147,8 @@ def push_history(history: Sequence[int], own: int) -> list[int]:
 def guard_shift(e_g: int, e_m: int, most: int) -> int:
     """Left shift g of a gradient of exponent ``e_g`` so that the momentum's bits survive: 0 to ``most``.
 
-    ``most`` is 16 - ceil(log2 terms), which keeps |G| * 2^g below 2^30; when it is negative it is g itself.
+    ``most`` is 16 - ceil(log2 terms), which keeps |G| * 2^g at or below 2^30, or below 2^31 with an unsigned operand;
+    when it is negative it is g itself.
     """
     return min(most, max(0, e_g - (e_m - 3)))
 
@@ -176,24 +177,29 @@ def gradient_value(acc: Ints, g: int, m: Ints, e_m: int, e_v: int) -> Ints:
 
 
 def with_scalar(a: Ints, scalar: int, d: int) -> Ints:
-    """int8 ``a`` plus scalar * 2^d (nearest, ties up), both saturated to +-127."""
-    term = int(saturate(align(np.array(scalar), d)))
-    return saturate(a.astype(np.int16) + term).astype(np.int8)
+    """int8 ``a`` plus scalar * 2^d (nearest, ties up), both saturated to +-127; int16 and +-255 of uint8 ``a``."""
+    bound, dtype = (UNSIGNED8, np.int16) if a.dtype == np.uint8 else (BOUND8, np.int8)
+    term = int(saturate(align(np.array(scalar), d), bound))
+    return saturate(a.astype(np.int16) + term, bound).astype(dtype)
 
 
-def requantise(v: Ints, s: int, r: Ints | None = None) -> tuple[Ints, int]:
-    """round(v / 2^s) as int8, stochastically when there are random words ``r``; and how many mantissas saturated."""
-    if r is None and v.dtype == np.int32 and 1 <= s <= INT8_ROOM:
-        return _requantise32(v, s)
-    rounded = nearest(v, s) if r is None else stochastic(v, s, r)
-    q = saturate(rounded).astype(np.int8)
+def requantise(v: Ints, s: int, r: Ints | None = None, *, unsigned: bool = False) -> tuple[Ints, int]:
+    """round(v / 2^s) as int8, stochastically when there are random words ``r``; and how many mantissas saturated.
+
+    As uint8 when ``unsigned``; v must not be negative then.
+    """
+    bound, dtype = (UNSIGNED8, np.uint8) if unsigned else (BOUND8, np.int8)
+    if r is None and v.dtype == np.int32 and 1 <= s <= INT8_ROOM - unsigned:
+        return _requantise32(v, s, bound, dtype)
+    rounded = nearest(v, s, least=REQUANTISE_MIN - unsigned) if r is None else stochastic(v, s, r)
+    q = saturate(rounded, bound).astype(dtype)
     return q, int(np.count_nonzero(q != rounded))
 
 
-def _requantise32(v: Ints, s: int) -> tuple[Ints, int]:
+def _requantise32(v: Ints, s: int, bound: int, dtype: type[np.integer[Any]]) -> tuple[Ints, int]:
     """:func:`requantise` to nearest of int32 for s in [1, 23]: saturate before adding 1/2, so that nothing wraps."""
     half = 1 << s - 1
-    least, most = -(BOUND8 << s) - half + 1, (BOUND8 << s) + half - 1  # those that become -127 and 127
+    least, most = -(bound << s) - half + 1, (bound << s) + half - 1  # those that become -127 and 127
     saturated = 0
     if v.size and (int(v.max()) > most or int(v.min()) < least):
         saturated = int(np.count_nonzero(v > most) + np.count_nonzero(v < least))
@@ -203,7 +209,7 @@ def _requantise32(v: Ints, s: int) -> tuple[Ints, int]:
     q += v
     q += np.int32(half - 1)
     q >>= s
-    return q.astype(np.int8), saturated
+    return q.astype(dtype), saturated
 
 
 def update(dst: Ints, m: Ints, s: int, r: Ints, *, bound: int = BOUND8) -> Ints:

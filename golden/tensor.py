@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from golden.convolution import Window
-from shiftgrad.isa import KERNEL_MAX, PRODUCTS, SUM_BITS_MAX, TERMS_END, Opcode
+from shiftgrad.isa import KERNEL_MAX, PRODUCTS, SUM_BITS_MAX, TERMS_END, UNSIGNED, Memory, Opcode
 
 __all__ = ["PLACE_WORDS", "Tensor", "fit", "scales", "tensor", "terms"]
 
@@ -19,6 +19,8 @@ PLACE_WORDS = 4  # words of an entry that say where and how large it is; exponen
 @dataclass
 class Tensor:
     """An entry of the tensor table as stored; ``history`` holds the entries in use, newest first.
+
+    An ``unsigned`` one lives in ACT and has mantissas from 0 to 255.
 
     Only ``exponent``, ``count`` and ``history`` may be changed.
     """
@@ -35,6 +37,7 @@ class Tensor:
     exponent: int
     count: int
     history: tuple[int, ...]
+    unsigned: bool = False
 
     @cached_property
     def rows(self) -> int:
@@ -73,8 +76,10 @@ def tensor(index: int, words: ArrayLike) -> Tensor:
     base, planes, place, form = entry[:PLACE_WORDS].tolist()
     height, width = (form & 0xFF) + 1, (form >> 8 & 0xFF) + 1
     window = Window(height, width, (form >> 22 & 1) + 1, (form >> 23 & 1) + 1, form >> 16 & 7, form >> 19 & 7)
-    return Tensor(index, place & 7, base & 0xFFFFF, place >> 16, planes & 0xFFFF, height, width, planes >> 16, window,
-                  *scales(entry[None])[0])
+    unsigned = place & 7 == UNSIGNED
+    memory = int(Memory.ACT) if unsigned else place & 7
+    return Tensor(index, memory, base & 0xFFFFF, place >> 16, planes & 0xFFFF, height, width, planes >> 16, window,
+                  *scales(entry[None])[0], unsigned)
 
 
 def scales(entries: NDArray[np.uint32]) -> list[tuple[int, int, tuple[int, ...]]]:

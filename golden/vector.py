@@ -84,12 +84,12 @@ def largest_backward(e: Ints, x: Ints, *, mask: bool) -> Ints:
 
 
 def scaled(a: Ints, factor: int) -> NDArray[np.int32]:
-    """int8 ``a`` times a 16-bit ``factor``."""
+    """8-bit ``a`` times a 16-bit ``factor``."""
     return a.astype(np.int32) * np.int32(factor)
 
 
 def total(b: Ints, a: Ints | None = None) -> NDArray[np.int64]:
-    """Sum of int8 ``b``, or of the products of ``a`` and ``b``, [1, 1]."""
+    """Sum of int8 ``b``, or of the products of 8-bit ``a`` and ``b``, [1, 1]."""
     terms = b if a is None else np.multiply(a, b, dtype=np.int16)
     return terms.sum(dtype=np.int64, keepdims=True)
 

@@ -33,6 +33,10 @@ def accumulator(platform: object) -> Accumulate:
 class ProcessingElement(wiring.Component):
     """One multiply-accumulate cell around a multiplier; sums exactly in int32 (the ISA bounds the reduction).
 
+    Parameters
+    ----------
+    a_bits : of operand a
+
     Members
     -------
     a, first : In        operand moving right; ``first`` marks the first term of a tile
@@ -45,16 +49,19 @@ class ProcessingElement(wiring.Component):
 
     LATENCY = multiplier.LATENCY + 2  # the product on its way from the multiplier, sum
 
-    a: In(signed(8))
-    first: In(1)
-    b: In(signed(8))
-    a_next: Out(signed(8))
-    first_next: Out(1)
-    b_next: Out(signed(8))
-    product: In(signed(16))
-    shift: In(1)
-    drain: In(signed(32))
-    drain_next: Out(signed(32))
+    def __init__(self, *, a_bits: int = 8) -> None:
+        super().__init__({
+            "a": In(signed(a_bits)),
+            "first": In(1),
+            "b": In(signed(8)),
+            "a_next": Out(signed(a_bits)),
+            "first_next": Out(1),
+            "b_next": Out(signed(8)),
+            "product": In(signed(a_bits + 8)),
+            "shift": In(1),
+            "drain": In(signed(32)),
+            "drain_next": Out(signed(32)),
+        })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -79,6 +86,11 @@ class ProcessingElement(wiring.Component):
 class SystolicArray(wiring.Component):
     """T x T cells: ``a`` enters row m at the left, ``b`` column n at the top, both skewed by their lane.
 
+    Parameters
+    ----------
+    size : T
+    a_bits : of operand a
+
     Members
     -------
     a, first : In    lane m's operand and tile start; element (m, k) of a tile enters m cycles after (0, k)
@@ -91,13 +103,12 @@ class SystolicArray(wiring.Component):
     (no longer: from then on the cell may hold the next tile's sum). Tiles must be at least T cycles apart.
     """
 
-    def __init__(self, *, size: int) -> None:
-        self.size = size
-        operands = data.ArrayLayout(signed(8), size)
+    def __init__(self, *, size: int, a_bits: int = 8) -> None:
+        self.size, self.a_bits = size, a_bits
         super().__init__({
-            "a": In(operands),
+            "a": In(data.ArrayLayout(signed(a_bits), size)),
             "first": In(size),
-            "b": In(operands),
+            "b": In(data.ArrayLayout(signed(8), size)),
             "shift": In(size),
             "acc": Out(data.ArrayLayout(signed(32), size)),
         })
@@ -110,10 +121,10 @@ class SystolicArray(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         size = self.size
-        cells = [[ProcessingElement() for _ in range(size)] for _ in range(size)]
+        cells = [[ProcessingElement(a_bits=self.a_bits) for _ in range(size)] for _ in range(size)]
         shift = self.shift
         for col in range(size):
-            m.submodules[f"multipliers{col}"] = multipliers = Multipliers(count=size)
+            m.submodules[f"multipliers{col}"] = multipliers = Multipliers(count=size, a_bits=self.a_bits)
             for row in range(size):
                 cell = m.submodules[f"pe_{row}_{col}"] = cells[row][col]
                 left = cells[row][col - 1]

@@ -1,7 +1,7 @@
 """The whole machine behind a host bus."""
 
 from amaranth.hdl import Assert, Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.array import SystolicArray
@@ -25,6 +25,16 @@ from shiftgrad.isa import Status
 __all__ = ["Core"]
 
 
+class Unsigned(data.Struct):
+    """Whether values are unsigned: results, operand a of the array, the vector unit's streams, the mask."""
+
+    dst: 1
+    a: 1
+    x: 1
+    y: 1
+    gate: 1
+
+
 class Core(wiring.Component):
     """Sequencer, memories, array, vector unit, post-processor and loss unit of one configuration.
 
@@ -45,14 +55,15 @@ class Core(wiring.Component):
         m.submodules.sequencer = self.sequencer = Sequencer(config=config)
         m.submodules.table = self.table = TensorTable(depth=config.tensors)
         m.submodules.issuer = self.issuer = Issuer(size=size)
-        m.submodules.feed_a = self.feed_a = Feeder(size=size, rows=True)
+        bits = 8 + config.unsigned  # of an operand that may be an activation
+        m.submodules.feed_a = self.feed_a = Feeder(size=size, rows=True, bits=bits)
         m.submodules.feed_b = self.feed_b = Feeder(size=size, rows=False)
-        m.submodules.array = self.array = SystolicArray(size=size)
+        m.submodules.array = self.array = SystolicArray(size=size, a_bits=bits)
         # the token of row T-1 comes ACC_DELAY before that row
         delay = self.feed_a.latency + self.array.drain_delay - PostProcessor.ACC_DELAY - 1  # and is a cycle on its way
         m.submodules.drain = self.drain = DrainController(size=size, delay=delay)
-        m.submodules.vector = self.vector = VectorUnit(size=size, lut_products=config.lut_products)
-        m.submodules.post = self.post = PostProcessor(size=size)
+        m.submodules.vector = self.vector = VectorUnit(size=size, lut_products=config.lut_products, bits=bits)
+        m.submodules.post = self.post = PostProcessor(size=size, uint8=config.unsigned)
         m.submodules.range = self.range = RangeUnit(lanes=size)
         m.submodules.loss = self.loss = LossUnit(lanes=size, classes=config.classes, read_latency=READ_LATENCY + 1)
         m.submodules.counters = self.counters = PerformanceCounters(size=size)
@@ -78,6 +89,8 @@ class Core(wiring.Component):
             self.forward.eq(operation.fwd | operation.add | operation.avg | operation.max),
             self.backward.eq(operation.bwd | operation.addb | operation.avgb | operation.maxb),
         ]
+        if config.unsigned:
+            self._unsigned(m)
         self._aborts(m)
         self._product(m)
         self._control(m)
@@ -86,6 +99,18 @@ class Core(wiring.Component):
         self._loss(m)
         self._roots(m, platform)
         return m
+
+    def _unsigned(self, m: Module) -> None:
+        """Which of the values on their way are unsigned, static during an instruction."""
+        dst, a, b, c, _ = self.sequencer.unsigned
+        operation = self.of_post
+        self.unsigned = Signal(Unsigned)
+        m.d.sync += [
+            self.unsigned.dst.eq(dst), self.unsigned.a.eq(a), self.unsigned.gate.eq(c),
+            self.unsigned.x.eq(Mux(operation.maxb | operation["sum"], b, a)),
+            self.unsigned.y.eq(Mux(operation.add | operation.addb, b, a)),
+        ]
+        m.d.comb += [self.feed_a.unsigned.eq(self.unsigned.a), self.post.unsigned.eq(self.unsigned.dst)]
 
     def _aborts(self, m: Module) -> None:
         """The host's abort, later for units farther away; they stop one after the other."""
@@ -180,7 +205,7 @@ class Core(wiring.Component):
         ]
         m.d.comb += [
             control.grad.eq(self.gradient), control.mask.eq(masked), control.add.eq(plus), control.wide.eq(total),
-            control.relu.eq(operation.relu),
+            control.relu.eq(operation.relu | self.unsigned.dst if self.config.unsigned else operation.relu),
             control.guard.eq(sequencer.guard), control.align.eq(sequencer.align), control.shift.eq(sequencer.shift),
             control.step.eq(sequencer.step), control.range_pass.eq(sequencer.range_pass),
             *(getattr(post, name).eq(Mux(on_vector, getattr(vector, name), self.leaving[name]))
@@ -204,16 +229,24 @@ class Core(wiring.Component):
         post, vector, operation = self.post, self.vector, self.of_post
         chosen = Cat(on_vector, self.gradient, total, operation.bwd, operation.grad, self.forward | operation.maxb,
                      operation.add | operation["sum"])
+        fixed = len(chosen)
+        if self.config.unsigned:
+            chosen = Cat(chosen, self.unsigned)
         for n in range(self.config.size):
             chosen = register(m, chosen, f"chosen{n}")
             vec, wgt, act, mom, err = (self.read_data(name)[n] for name in ("vec", "wgt", "act", "mom", "err"))
+            act_a, act_x, act_y, gate = act, act, act, Gate.of(act)
+            if self.config.unsigned:
+                unsigned = self.unsigned.shape()(chosen[fixed:])
+                act_a, act_x, act_y = (Cat(act, act[7] & ~getattr(unsigned, name)).as_signed() for name in "axy")
+                gate = Gate.of(act, unsigned.gate)
             m.d.comb += [
                 post.acc[n].eq(Mux(chosen[0], vector.acc[n], self.array.acc[n])),
                 post.aux[n].eq(Mux(chosen[1], mom, Mux(chosen[0], vector.op2[n], vec))),
-                post.gate[n].eq(Gate.of(act)),
+                post.gate[n].eq(gate),
                 post.old[n].eq(Mux(chosen[2], vec, wgt)),
-                self.feed_a.banks[n].eq(Mux(chosen[3], err, act)), self.feed_b.banks[n].eq(Mux(chosen[4], err, wgt)),
-                vector.x[n].eq(Mux(chosen[5], act, err)), vector.y[n].eq(Mux(chosen[6], act, err)),
+                self.feed_a.banks[n].eq(Mux(chosen[3], err, act_a)), self.feed_b.banks[n].eq(Mux(chosen[4], err, wgt)),
+                vector.x[n].eq(Mux(chosen[5], act_x, err)), vector.y[n].eq(Mux(chosen[6], act_y, err)),
             ]
 
     def _loss(self, m: Module) -> None:

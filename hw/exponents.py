@@ -27,6 +27,10 @@ def clamp(m: Module, value: Value, low: int, high: int, name: str, *, less: int 
 class ExponentUnit(wiring.Component):
     """Dataflow from static inputs; outputs are right LATENCY cycles after the last input changed.
 
+    Parameters
+    ----------
+    uint8 : results may be unsigned
+
     Members
     -------
     grad : In(1)               gradient: a guard shift, 7 c is added
@@ -45,6 +49,7 @@ class ExponentUnit(wiring.Component):
     align, shift, step : Out   d, s, s2 of the lanes, clamped
     new_scale : Out            entry to store, given ``zero`` and ``log2`` of the write pass, unless ``freeze``
     freeze : In(1)             leave the history alone
+    unsigned : In(1)           the result is unsigned; where it may be
 
     After a change of ``measured``, ``zero`` and ``log2`` alone all is right within RANGE_LATENCY cycles, ``new_scale``
     within STORE_LATENCY.
@@ -54,34 +59,38 @@ class ExponentUnit(wiring.Component):
     RANGE_LATENCY = 8
     STORE_LATENCY = 5
 
-    grad: In(1)
-    e_x: In(signed(8))
-    e_y: In(signed(8))
-    e_add: In(signed(8))
-    e_dst: In(signed(8))
-    most: In(signed(6))
-    rate: In(7)
-    scale: In(Scale)
-    delayed: In(1)
-    measured: In(1)
-    zero: In(1)
-    log2: In(signed(7))
-    freeze: In(1)
-    need_range: Out(1)
-    e_v: Out(signed(10))
-    e_t: Out(signed(8))
-    guard: Out(5)
-    drop: Out(5)
-    align: Out(signed(6))
-    shift: Out(signed(7))
-    step: Out(signed(7))
-    new_scale: Out(Scale)
+    def __init__(self, *, uint8: bool = False) -> None:
+        self.uint8 = uint8
+        super().__init__({
+            "grad": In(1),
+            "e_x": In(signed(8)),
+            "e_y": In(signed(8)),
+            "e_add": In(signed(8)),
+            "e_dst": In(signed(8)),
+            "most": In(signed(6)),
+            "rate": In(7),
+            "scale": In(Scale),
+            "delayed": In(1),
+            "measured": In(1),
+            "zero": In(1),
+            "log2": In(signed(7)),
+            "freeze": In(1),
+            "need_range": Out(1),
+            "e_v": Out(signed(10)),
+            "e_t": Out(signed(8)),
+            "guard": Out(5),
+            "drop": Out(5),
+            "align": Out(signed(6)),
+            "shift": Out(signed(7)),
+            "step": Out(signed(7)),
+            "new_scale": Out(Scale),
+            **({"unsigned": In(1)} if uint8 else {}),
+        })
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         self.held = held = {name: Signal.like(getattr(self, name), name=f"held_{name}")  # stage 1: the inputs
-                            for name in ("grad", "e_x", "e_y", "e_add", "e_dst", "most", "rate", "scale", "delayed",
-                                         "measured", "zero", "log2", "freeze")}
+                            for name, member in self.signature.members.items() if member.flow == In}
         m.d.sync += [register.eq(getattr(self, name)) for name, register in held.items()]
         self._guard(m)
         own = self._target(m, self._recent(m))
@@ -128,7 +137,8 @@ class ExponentUnit(wiring.Component):
     def _target(self, m: Module, recent: Signal) -> Signal:
         """Stages 8 to 10: the tensor's own exponent, returned; stage 11: its target."""
         held, sum_log2 = self.held, Signal(signed(11))
-        m.d.sync += sum_log2.eq(self.e_v + held["log2"])
+        log2 = held["log2"] - held["unsigned"] if self.uint8 else held["log2"]
+        m.d.sync += sum_log2.eq(self.e_v + log2)
         own = clamp(m, sum_log2, EXPONENT_MIN, EXPONENT_MAX, "own", less=7)
         recent = clamp(m, recent, EXPONENT_MIN, EXPONENT_MAX, "recent")
         m.d.sync += self.need_range.eq(~(held["delayed"] & (held["scale"].count != 0)))
@@ -149,7 +159,8 @@ class ExponentUnit(wiring.Component):
             shift.eq(self.e_t - self.e_v), step.eq(updated - self.e_t),
         ]
         m.d.comb += [
-            self.align.eq(clamp(m, align, -31, 31, "align")), self.shift.eq(clamp(m, shift, -7, 32, "shift")),
+            self.align.eq(clamp(m, align, -31, 31, "align")),
+            self.shift.eq(clamp(m, shift, -7 - self.uint8, 32, "shift")),
             self.step.eq(clamp(m, step, -15, 32, "step")),
         ]
 

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.logic import delayed, register
 from hw.memory import READ_LATENCY
+from hw.scale import symmetric
 
 __all__ = ["Feeder", "Slot"]
 
@@ -34,6 +35,7 @@ class Feeder(wiring.Component):
     ----------
     size : T
     rows : True for operand a (lanes are tile rows; it carries ``first`` and is zero for k >= K), False for operand b
+    bits : of a value; 9 where operand a may be unsigned
 
     Members
     -------
@@ -42,6 +44,7 @@ class Feeder(wiring.Component):
     pad : In            with ``slot``: every bank's value is zero (operand a only)
     scalar : In         added to every value that is no padding, which saturates to +-127 (operand a only); static
     add : In(1)         do so
+    unsigned : In(1)    the values are unsigned, and saturate to +-255; static, only where they may be
     ones : In           the operand is constant one (operand a only); static as ``rotated``, and so are the two above
     banks : In          memory lanes; bank n's value for ``slot`` comes READ_LATENCY + n cycles after it
     lanes : Out         operand of lane m, ``latency`` + m cycles after its slot; zero outside the tensor
@@ -51,15 +54,16 @@ class Feeder(wiring.Component):
     GROUP = 4  # banks a lane chooses from at a time
     latency = READ_LATENCY + 5  # a register, the value in two steps, the choice among banks in two
 
-    def __init__(self, *, size: int, rows: bool) -> None:
-        self.size, self.rows = size, rows
-        layout = data.ArrayLayout(signed(8), size)
+    def __init__(self, *, size: int, rows: bool, bits: int = 8) -> None:
+        self.size, self.rows, self.bits = size, rows, bits
+        layout = data.ArrayLayout(signed(bits), size)
         super().__init__({
             "slot": In(Slot(size)),
             "rotated": In(1),
             "pad": In(1),
-            "scalar": In(signed(8)),
+            "scalar": In(signed(bits)),
             "add": In(1),
+            **({"unsigned": In(1)} if bits > 8 else {}),
             "ones": In(1),
             "banks": In(layout),
             "lanes": Out(layout),
@@ -104,7 +108,7 @@ class Feeder(wiring.Component):
         groups = [register(m, Array(banks[start:start + self.GROUP])[low], f"group{lane}_{start}")
                   for start in range(0, self.size, self.GROUP)]
         chosen = Array(groups)[register(m, high, f"high{lane}")] if len(groups) > 1 else groups[0]
-        value = Mux(ones, Const(1, signed(8)), chosen) if self.rows else chosen
+        value = Mux(ones, Const(1, signed(self.bits)), chosen) if self.rows else chosen
         m.d.sync += self.lanes[lane].eq(Mux(inside, value, 0))
 
     def _copies(self, m: Module) -> list[Value]:
@@ -122,10 +126,17 @@ class Feeder(wiring.Component):
         for bank in range(self.size):
             scalar, add = register(m, scalar, f"scalar{bank}"), register(m, add, f"add{bank}")
             total = register(m, Mux(pad, 0, register(m, self.banks[bank], f"read{bank}") + scalar), f"total{bank}")
-            over = total[8] ^ total[7]
-            lowest = add & total[8] & (total[:7] == 0)  # -128 only goes where a scalar is added
-            values.append(register(
-                m, Cat(total[0] | over | lowest, Mux(over, ~total[8].replicate(6), total[1:7]), total[8]).as_signed(),
-                f"value{bank}"))
+            values.append(register(m, self._limited(total, add), f"value{bank}"))
             pad = register(m, pad, f"pad{bank + 1}")
         return values
+
+    def _limited(self, total: Value, add: Value) -> Value:
+        """A sum, one bit wider than the values, saturated; -128 stays where no scalar is added."""
+        if self.bits > 8:
+            (outside8, bound8), (outside, bound) = symmetric(total, 8), symmetric(total, self.bits)
+            over = Mux(self.unsigned, outside, outside8 & add)
+            limit = Mux(self.unsigned, bound, bound8) ^ total[-1].replicate(self.bits) | 1
+            return Mux(over, limit, total[:self.bits]).as_signed()
+        over = total[8] ^ total[7]
+        lowest = add & total[8] & (total[:7] == 0)
+        return Cat(total[0] | over | lowest, Mux(over, ~total[8].replicate(6), total[1:7]), total[8]).as_signed()

@@ -10,7 +10,17 @@ from hw.decoder import Instruction
 from hw.logic import one_of, register
 from hw.memory import READ_LATENCY, WRITE_DELAY, HostWord
 from shiftgrad.config import MEMORIES, WORD_BITS, Config
-from shiftgrad.isa import COUNTERS, LFSR_BASE, LOADABLE, LOADS_WHILE_BUSY, MAGIC, REGISTERS, Region, Status
+from shiftgrad.isa import (
+    COUNTERS,
+    KNOWS_UNSIGNED,
+    LFSR_BASE,
+    LOADABLE,
+    LOADS_WHILE_BUSY,
+    MAGIC,
+    REGISTERS,
+    Region,
+    Status,
+)
 
 __all__ = ["HostInterface"]
 
@@ -211,6 +221,7 @@ class HostInterface(wiring.Component):
         legal = Signal(name="register_legal")
         size = self.config.size
         config_word = size | ((self.config.tensors - 1).bit_length() << 8) | LOADS_WHILE_BUSY
+        config_word |= KNOWS_UNSIGNED * self.config.unsigned
         values = {
             "MAGIC": MAGIC, "CONFIG": config_word, "STATUS": Cat(self.busy, Const(0, 7), self.status),
             "PC": self.pc, "START_PC": self.start_pc, "LR_SHIFT": self.lr_shift, "RETIRED": self.retired,

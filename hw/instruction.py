@@ -9,7 +9,7 @@ from amaranth.lib import data
 from hw.logic import delayed, register
 from hw.memory import READ_LATENCY
 from hw.table import Descriptor
-from shiftgrad.isa import VECTORS, Flag, Opcode
+from shiftgrad.isa import UNSIGNED, VECTORS, Flag, Opcode
 
 if TYPE_CHECKING:
     from hw.sequencer import Sequencer
@@ -36,6 +36,10 @@ def decode(m: Module, seq: "Sequencer") -> None:
         check.entry.eq(seq.t_entry), check.id.eq(seq.t_id),
     ]
     m.d.sync += check.memory.eq(decoder.memories[seq.index])
+    if seq.config.unsigned:
+        m.d.sync += [check.unsigned.eq(word.opcode != Opcode.LOSS),
+                     seq.unsigned.eq(Cat(operand.entry.memory == UNSIGNED for operand in seq.operands))]
+        m.d.comb += [seq.exponents.unsigned.eq(seq.unsigned[0]), seq.scalars.unsigned.eq(seq.unsigned[1])]
     for opcode in Opcode:
         if opcode != Opcode.HALT:
             m.d.sync += operation[opcode.name.lower()].eq(word.opcode == opcode)

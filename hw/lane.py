@@ -110,6 +110,7 @@ class Lane(wiring.Component):
     Parameters
     ----------
     index : column, named in messages
+    uint8 : mantissas may be unsigned
 
     Members
     -------
@@ -118,7 +119,8 @@ class Lane(wiring.Component):
     keep : In(1)                 the lane is inside the tensor; else its results are 0
     acc, op2, gate : In          as for :class:`LaneValue`
     w : In(signed(16))           old weight or bias, W_DELAY cycles after its row
-    q : Out(signed(8))           mantissa, in [-127, 127], after Q_LATENCY cycles
+    q : Out(signed(8))           mantissa, in [-127, 127], after Q_LATENCY cycles; where it may be unsigned, 9 bits
+    unsigned : In(1)             static as ``ctl``, where it may be: mantissas go up to 255, and v must not be negative
     w_new : Out(signed(16))      weight - step, after W_LATENCY cycles; +-127, or +-32767 when wide
     largest_in : In(32)          what the lane before says of its rows
     largest : Out(32)            the larger of that, LARGEST_DELAY cycles later, and abs(v), LARGEST_LATENCY after a row
@@ -141,9 +143,10 @@ class Lane(wiring.Component):
     W_DELAY = STEP_LATENCY - 1  # one register before the subtraction
     W_LATENCY = STEP_LATENCY + 1 + Saturate.LATENCY
 
-    def __init__(self, *, index: int) -> None:
-        self.index = index
+    def __init__(self, *, index: int, uint8: bool = False) -> None:
+        self.index, self.uint8 = index, uint8
         super().__init__({
+            **({"unsigned": In(1)} if uint8 else {}),
             "ctl": In(LaneControl),
             "valid": In(1),
             "keep": In(1),
@@ -151,7 +154,7 @@ class Lane(wiring.Component):
             "op2": In(signed(16)),
             "gate": In(1),
             "w": In(signed(16)),
-            "q": Out(signed(8)),
+            "q": Out(signed(8 + uint8)),
             "w_new": Out(signed(16)),
             "largest_in": In(32),
             "largest": Out(32),
@@ -192,7 +195,10 @@ class Lane(wiring.Component):
             self.seed_state.eq(lfsr.state),
         ]
 
-        m.submodules.scale = scale = Scale(**self.SCALE)
+        wide = {"least": self.SCALE["least"] - 1, "out_width": 9} if self.uint8 else {}
+        m.submodules.scale = scale = Scale(**self.SCALE | wide)
+        if self.uint8:
+            m.d.comb += scale.narrow.eq(register(m, ~self.unsigned, "narrow"))
         m.d.comb += [
             scale.x.eq(value.v),
             scale.s.eq(ctl.shift),
@@ -201,7 +207,10 @@ class Lane(wiring.Component):
             self.q.eq(scale.q),
         ]
         if platform is None:  # simulation and formal
-            m.d.comb += Assert(self.q != -128, f"lane {self.index}: mantissa -128")
+            proper = self.q != -128
+            if self.uint8:  # between instructions, there are others
+                proper = ~valid[self.Q_LATENCY] | Mux(self.unsigned, self.q >= 0, proper)
+            m.d.comb += Assert(proper, f"lane {self.index}: mantissa -128")
         m.d.sync += self.clips.eq(self.clips_in + (valid[self.Q_LATENCY] & scale.clipped & ~ctl.range_pass))
 
         m.submodules.step = step = Scale(**self.STEP)

@@ -8,7 +8,7 @@ from hw.logic import times
 from hw.multiplier import Multipliers
 from hw.table import Descriptor
 from shiftgrad.config import WORD_BITS, Config
-from shiftgrad.isa import EXPONENT_MAX, EXPONENT_MIN, HISTORY, Memory, Status
+from shiftgrad.isa import EXPONENT_MAX, EXPONENT_MIN, HISTORY, UNSIGNED, Memory, Status
 
 __all__ = ["Operand", "OperandCheck"]
 
@@ -40,6 +40,7 @@ class OperandCheck(wiring.Component):
     -------
     start : In(1)             ``entry`` is there and stays
     entry, id, memory : In    descriptor, its index, the memory it must live in; static
+    unsigned : In(1)          it may be unsigned; on machines that know that
     operand : Out(Operand)    from LATENCY cycles after ``start``
     status : Out              first failed check, RESET (0) for none; likewise
     """
@@ -49,6 +50,7 @@ class OperandCheck(wiring.Component):
     def __init__(self, *, config: Config) -> None:
         self.config = config
         super().__init__({
+            **({"unsigned": In(1)} if config.unsigned else {}),
             "start": In(1),
             "entry": In(Descriptor),
             "id": In(8),
@@ -66,13 +68,16 @@ class OperandCheck(wiring.Component):
         m.d.comb += [operand.entry.eq(entry), operand.end.eq(end)]
         depth, beyond = Signal(WORD_BITS + 1), Signal()
         unknown, empty, odd = Signal(), Signal(), Signal()
+        elsewhere = entry.memory != self.memory
+        if self.config.unsigned:
+            elsewhere &= ~(self.unsigned & (self.memory == Memory.ACT) & (entry.memory == UNSIGNED))
         with m.Switch(self.memory):
             for memory in Memory:
                 with m.Case(memory):
                     m.d.sync += depth.eq(self.config.words(memory.name.lower()))
         m.d.sync += [
             beyond.eq((depth - end)[-1]),
-            unknown.eq((self.id >= self.config.tensors) | (entry.memory != self.memory)),
+            unknown.eq((self.id >= self.config.tensors) | elsewhere),
             empty.eq((entry.planes == 0) | (entry.cols == 0)),
             odd.eq((exponent > EXPONENT_MAX) | (exponent < EXPONENT_MIN) | (count > HISTORY)),
         ]

@@ -20,9 +20,11 @@ class Gate(data.Struct):
     negative: 1
 
     @staticmethod
-    def of(value: Value) -> Value:
-        """The gate of an int8."""
-        return Cat(value[:4].any(), value[4:7].any(), value[7])
+    def of(value: Value, unsigned: Value | None = None) -> Value:
+        """The gate of an int8, or of a uint8 when there is ``unsigned`` and it is set."""
+        if unsigned is None:
+            return Cat(value[:4].any(), value[4:7].any(), value[7])
+        return Cat(value[:4].any(), value[4:8].any(), value[7] & ~unsigned)
 
     @property
     def positive(self) -> Value:
@@ -33,12 +35,18 @@ class Gate(data.Struct):
 class PostProcessor(wiring.Component):
     """Lanes plus the address pipeline from a drain token to its last write.
 
+    Parameters
+    ----------
+    size : T
+    uint8 : mantissas may be unsigned
+
     A token in cycle x belongs to the accumulators that reach lane n in cycle x + ACC_DELAY + n; it comes from far away,
     so the first cycle goes to a register. So does the first one of ``acc``, ``aux``, ``gate`` and ``old``.
 
     Members
     -------
     control : In                       what the lanes do, lane n n cycles later; static during a pass
+    unsigned : In(1)                   likewise, where mantissas may be: they are
     token, offset, tile, lanes : In    from the drain controller or the vector unit
     aux_base, aux_by_tile : In         what is read with a row (bias, mask, momentum): at base + offset, or base + tile
     scalar_bias, scalar : In           static; with the first, the second operand of every lane is ``scalar``
@@ -63,13 +71,14 @@ class PostProcessor(wiring.Component):
     OLD_DELAY = ACC_DELAY + Lane.W_DELAY - READ_LATENCY
     LARGEST_DELAY = ACC_DELAY + 1 + Lane.LARGEST_LATENCY
 
-    def __init__(self, *, size: int) -> None:
-        self.size = size
+    def __init__(self, *, size: int, uint8: bool = False) -> None:
+        self.size, self.uint8 = size, uint8
 
         def lanes(shape: object) -> data.ArrayLayout:
             return data.ArrayLayout(shape, size)
 
         super().__init__({
+            **({"unsigned": In(1)} if uint8 else {}),
             "control": In(LaneControl),
             "token": In(1),
             "offset": In(WORD_BITS),
@@ -95,7 +104,7 @@ class PostProcessor(wiring.Component):
             "aux": In(lanes(signed(16))),
             "gate": In(data.ArrayLayout(Gate, size)),
             "old": In(lanes(signed(16))),
-            "q": Out(lanes(signed(8))),
+            "q": Out(lanes(signed(8 + uint8))),
             "w_new": Out(lanes(signed(16))),
             "largest": Out(32),
             "clips": Out(unsigned(size.bit_length())),
@@ -130,8 +139,12 @@ class PostProcessor(wiring.Component):
 
         control, largest, clips = self.control, Const(0, 32), Const(0, 1)
         scalar = Cat(self.scalar_bias, self.scalar)  # static, and there long before
+        uint8_here = self.unsigned if self.uint8 else Const(0)
         for n in range(self.size):
-            lane = m.submodules[f"lane{n}"] = Lane(index=n)
+            lane = m.submodules[f"lane{n}"] = Lane(index=n, uint8=self.uint8)
+            if self.uint8:
+                uint8_here = register(m, uint8_here, f"unsigned{n}")
+                m.d.comb += lane.unsigned.eq(uint8_here)
             scalar = register(m, scalar, f"scalar{n}")
             m.d.comb += [
                 lane.ctl.eq(control),

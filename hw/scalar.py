@@ -1,6 +1,6 @@
 """A scalar brought to another exponent, one bit a cycle: there are a few an instruction."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,22 +12,32 @@ __all__ = ["ScalarUnit"]
 class ScalarUnit(wiring.Component):
     """y = value * 2^d, nearest with ties up for d < 0, saturated to [-2^30, 2^30 - 1].
 
+    Parameters
+    ----------
+    uint8 : there is the input ``unsigned``, and ``small`` has nine bits
+
     Members
     -------
     start : In(1)            ``value`` and ``d`` are there
     value : In(signed 16)
     d : In(signed 6)         -31 to 31
     y : Out(signed 31)       valid while ``busy`` is low, until the next ``start``
-    small : Out(signed 8)    ``y`` saturated to +-127; likewise
+    small : Out(signed 8)    ``y`` saturated to +-127, or +-255 when ``unsigned``; likewise
+    unsigned : In(1)         static
     busy : Out(1)            from the cycle after ``start``, for abs(d) + 4 cycles
     """
 
-    start: In(1)
-    value: In(signed(16))
-    d: In(signed(6))
-    y: Out(signed(31))
-    small: Out(signed(8))
-    busy: Out(1)
+    def __init__(self, *, uint8: bool = False) -> None:
+        self.bits = 8 + uint8
+        super().__init__({
+            "start": In(1),
+            "value": In(signed(16)),
+            "d": In(signed(6)),
+            "y": Out(signed(31)),
+            "small": Out(signed(self.bits)),
+            "busy": Out(1),
+            **({"unsigned": In(1)} if uint8 else {}),
+        })
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
@@ -62,9 +72,14 @@ class ScalarUnit(wiring.Component):
         outside = Signal()
         m.d.sync += [
             self.y.eq(Mux(over, ((1 << 30) - 1) ^ sign.replicate(31), shifted + half)),
-            outside.eq((self.y[7:] != self.y[-1].replicate(24)) | (self.y[:8] == 0x80)),
+            outside.eq(Mux(self.unsigned, self._outside(9), self._outside(8)) if self.bits > 8 else self._outside(8)),
         ]
-        m.d.comb += self.small.eq(Mux(outside, Mux(self.y[-1], -127, 127), self.y[:8].as_signed()))
+        bound = Mux(self.unsigned, 255, 127) if self.bits > 8 else 127
+        m.d.comb += self.small.eq(Mux(outside, Mux(self.y[-1], -bound, bound), self.y[:self.bits].as_signed()))
         rounded = register(m, running, "rounded")
         m.d.comb += self.busy.eq(start | running | rounded | register(m, rounded, "settled"))
         return m
+
+    def _outside(self, bits: int) -> Value:
+        """Whether ``y`` is outside +-(2^(bits-1) - 1)."""
+        return (self.y[bits - 1:] != self.y[-1].replicate(32 - bits)) | (self.y[:bits] == 1 << bits - 1)

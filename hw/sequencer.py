@@ -52,7 +52,8 @@ class Sequencer(wiring.Component):
     operands : Out                 its operands, in the order of ``isa.OPERAND_NAMES``
     guard, drop, align, shift, step : Out   see ExponentUnit
     loops : Out(Loops)             of a product, see Geometry
-    offset : Out(signed 8)         scalar d on operand a's scale
+    offset : Out(signed 8)         scalar d on operand a's scale; 9 bits where that may be unsigned
+    unsigned : Out(5)              operands that are unsigned, where they may be; a cycle after ``operands``
     factor, term : Out             what the vector unit multiplies with and adds
     scalar_bias, scalar : Out      FWD: the bias is this scalar
     part_start, vector_start : Out(1)   issue a part of a product, or a pass of the vector unit
@@ -96,7 +97,8 @@ class Sequencer(wiring.Component):
             "shift": Out(signed(7)),
             "step": Out(signed(7)),
             "loops": Out(Loops),
-            "offset": Out(signed(8)),
+            "offset": Out(signed(8 + config.unsigned)),
+            **({"unsigned": Out(len(OPERAND_NAMES))} if config.unsigned else {}),
             "factor": Out(signed(16)),
             "term": Out(signed(32)),
             "scalar_bias": Out(1),
@@ -134,9 +136,9 @@ class Sequencer(wiring.Component):
         self.measured = Signal()
         m.submodules.decoder = self.decoder = Decoder(config=config)
         m.submodules.check = self.check = OperandCheck(config=config)
-        m.submodules.exponents = self.exponents = ExponentUnit()
+        m.submodules.exponents = self.exponents = ExponentUnit(uint8=config.unsigned)
         m.submodules.geometry = self.geometry = Geometry(size=config.size)
-        m.submodules.scalar_unit = self.scalars = ScalarUnit()
+        m.submodules.scalar_unit = self.scalars = ScalarUnit(uint8=config.unsigned)
         instruction.decode(m, self)
         instruction.exponents(m, self)
         instruction.geometry(m, self)

@@ -24,6 +24,7 @@ class VectorUnit(wiring.Component):
     ----------
     size : T
     lut_products : the lanes multiply in lookup tables
+    bits : of a word of a stream; 9 where it may be unsigned
 
     Members
     -------
@@ -35,10 +36,10 @@ class VectorUnit(wiring.Component):
     x_en, x_addr : Out            read root of the first stream: a; SUM and MAXB: b
     y_en, y_addr : Out            read root of the second: b of ADD and ADDB, a of SUM and MAXB. ADD and ADDB never read
                                   both streams in the same cycle
-    x, y : In                     signed(8) lanes of the memories read, as skewed memories give them
+    x, y : In                     signed(bits) lanes of the memories read, as skewed memories give them
     token, offset, lanes : Out    as a DrainController's
     acc : Out                     signed(32) lanes
-    op2 : Out                     signed(8) lanes: b of ADD and ADDB, 0 where b has no element; 0 without ``pair``
+    op2 : Out                     signed(bits) lanes: b of ADD and ADDB, 0 where b has no element; 0 without ``pair``
     busy : Out(1)                 words are being read
     done : Out(1)                 pulse with the pass's last token
 
@@ -57,8 +58,8 @@ class VectorUnit(wiring.Component):
     TOKEN_DELAY, ROUTE_DELAY = ACC_STAGE - ACC_DELAY + 1, ROUTE_STAGE - ACC_DELAY + 1
     TOTAL_DELAY = ACC_STAGE + 5
 
-    def __init__(self, *, size: int, lut_products: bool = False) -> None:
-        self.size, self.lut_products = size, lut_products
+    def __init__(self, *, size: int, lut_products: bool = False, bits: int = 8) -> None:
+        self.size, self.lut_products, self.bits = size, lut_products, bits
 
         def lanes(bits: int) -> data.ArrayLayout:
             return data.ArrayLayout(signed(bits), size)
@@ -75,13 +76,13 @@ class VectorUnit(wiring.Component):
             "x_addr": Out(WORD_BITS),
             "y_en": Out(1),
             "y_addr": Out(WORD_BITS),
-            "x": In(lanes(8)),
-            "y": In(lanes(8)),
+            "x": In(lanes(bits)),
+            "y": In(lanes(bits)),
             "token": Out(1),
             "offset": Out(WORD_BITS),
             "lanes": Out(unsigned(size.bit_length())),
             "acc": Out(lanes(32)),
-            "op2": Out(lanes(8)),
+            "op2": Out(lanes(bits)),
             "busy": Out(1),
             "done": Out(1),
         })
@@ -123,7 +124,7 @@ class VectorUnit(wiring.Component):
         fresh, index, count, y_count = (
             delayed(m, step[name], stages, f"{name}_") for name in ("fresh", "index", "lanes", "y_lanes"))
         for n in range(self.size):
-            m.submodules[f"lane{n}"] = lane = VectorLane(lut_products=self.lut_products)
+            m.submodules[f"lane{n}"] = lane = VectorLane(lut_products=self.lut_products, bits=self.bits)
             keep = Signal(name=f"keep{n}")
             control = register(m, control, f"control{n}")
             x, y = register(m, self.x[n], f"x{n}"), register(m, self.y[n], f"y{n}")

@@ -53,12 +53,13 @@ class VectorLane(wiring.Component):
     Parameters
     ----------
     lut_products : multiply in lookup tables
+    bits : of a word of a stream; 9 where it may be unsigned
 
     Members
     -------
     control : In(VectorControl)    static
-    x : In(signed(8))              first stream
-    y : In(signed(8))              second: with ``x`` for SUM; for MAXB TAKE_DELAY after the window's last ``x``
+    x : In(signed(bits))           first stream
+    y : In(signed(bits))           second: with ``x`` for SUM; for MAXB TAKE_DELAY after the window's last ``x``
     begin, index : In              in cycle RANK_DELAY: first of a window; place in it
     take : In(1)                   in cycle TAKE_DELAY, MAXB: the window is complete
     emit : In(2)                   in cycle EMIT_DELAY, MAXB: place in the window ``sum`` is wanted for
@@ -66,19 +67,19 @@ class VectorLane(wiring.Component):
     sum : Out(signed(SUM_BITS))    in cycle LATENCY (AVG, SUM: of the last word); in MAXB ROUTE_LATENCY after its ``x``
     """
 
-    SUM_BITS = 40  # 2^24 products of two int8
+    SUM_BITS = 40  # 2^24 products of two int8, or of a uint8 and an int8
     TAKE_DELAY = multiplier.LATENCY
     RANK_DELAY = TAKE_DELAY - 1
     EMIT_DELAY = TAKE_DELAY + 4  # after its own x, so that the four of a window follow the window's last
     LATENCY = TAKE_DELAY + 2
     ROUTE_LATENCY = EMIT_DELAY + 3
 
-    def __init__(self, *, lut_products: bool = False) -> None:
-        self.lut_products = lut_products
+    def __init__(self, *, lut_products: bool = False, bits: int = 8) -> None:
+        self.lut_products, self.bits = lut_products, bits
         super().__init__({
             "control": In(VectorControl),
-            "x": In(signed(8)),
-            "y": In(signed(8)),
+            "x": In(signed(bits)),
+            "y": In(signed(bits)),
             "begin": In(1),
             "index": In(2),
             "take": In(1),
@@ -94,7 +95,7 @@ class VectorLane(wiring.Component):
 
         # until TAKE_DELAY: product
         m.submodules.multiplier = multiply = Multipliers(
-            count=1, a_bits=8, b_bits=16, fabric=self.lut_products)
+            count=1, a_bits=self.bits, b_bits=16, fabric=self.lut_products)
         m.d.comb += [
             multiply.a[0].eq(self.x),
             multiply.b[0].eq(Mux(control.total & control.pair, self.y, control.factor)),
@@ -102,8 +103,9 @@ class VectorLane(wiring.Component):
 
         # until TAKE_DELAY: the maximum so far, its place; then that of a window, while the next one is looked at
         x = delayed(m, self.x, self.RANK_DELAY, "x", first=0)[-1]
-        best, place = Signal(signed(8), reset_less=True), Signal(2, reset_less=True)
-        larger = greater(x.as_unsigned() ^ 0x80, best.as_unsigned() ^ 0x80)
+        best, place = Signal(signed(self.bits), reset_less=True), Signal(2, reset_less=True)
+        lowest = 1 << self.bits - 1
+        larger = greater(x.as_unsigned() ^ lowest, best.as_unsigned() ^ lowest)
         with m.If(self.begin | larger):
             m.d.sync += [best.eq(x), place.eq(self.index)]
         error, chosen = Signal(signed(8), reset_less=True), Signal(3, reset_less=True)
@@ -114,7 +116,7 @@ class VectorLane(wiring.Component):
         # what is added; sum
         routed = Signal(signed(8), reset_less=True)
         m.d.sync += routed.eq(Mux(chosen == self.emit, error, 0))
-        pooled, added = Signal(signed(8)), Signal(signed(24))
+        pooled, added = Signal(signed(self.bits)), Signal(signed(24))  # 255 * 2^15 < 2^23
         pools = register(m, control.largest | control.route, "pools")
         m.d.comb += [
             pooled.eq(Mux(control.largest, best, routed)),

@@ -36,6 +36,7 @@ class Config:
     lut_products : the vector unit multiplies in lookup tables, where the array takes the device's multipliers
     terms_end : products of as many terms or more are an error; fewer than 2^17 on a dense machine only
     dense : matrices only, for small devices: no images, scalars or vector unit; what needs them is an error
+    unsigned : results of ReLU are 0 to 255 instead of 0 to 127; the array multiplies 9 by 8 bits
     virtual : for the golden machine only: memories beyond what the RTL and its host bus can address
     """
 
@@ -52,6 +53,7 @@ class Config:
     lut_products: bool = False
     terms_end: int = TERMS_END
     dense: bool = False
+    unsigned: bool = False
     virtual: bool = False
 
     def __post_init__(self) -> None:
@@ -67,6 +69,8 @@ class Config:
             value = getattr(self, field)
             if not isinstance(value, int) or not low <= value <= high:
                 raise ConfigError(f"{field} must be an integer from {low} to {high}, got {value!r}")
+        if self.dense and self.unsigned:
+            raise ConfigError("a dense machine has no unsigned activations, got dense and unsigned")
 
     def _most_words(self, memory: str) -> int:
         if self.virtual:
@@ -133,6 +137,7 @@ CONFIGS: dict[str, Config] = {
         Config(name="sim_4x4", size=4, act_words=16384, err_words=8192,
                wgt_words=32768, mom_words=32768, vec_words=2048),
         Config(name="sim_8x8"),
+        Config(name="sim_8x8_unsigned", unsigned=True),
         Config(name="sim_12x12", size=12),
         Config(name="sim_16x16", size=16),
         # the largest memories that the RTL can address, for convolutional networks
@@ -145,6 +150,8 @@ CONFIGS: dict[str, Config] = {
         # memories sized for 784-128-10 at batch 32 inside 208 block RAMs of 2 KiB
         Config(name="ulx3s_85f_8x8", size=8, act_words=4096, err_words=2048,
                wgt_words=16384, mom_words=16384, vec_words=512, tensors=128),
+        Config(name="ulx3s_85f_8x8_unsigned", size=8, act_words=4096, err_words=2048,
+               wgt_words=16384, mom_words=16384, vec_words=512, tensors=128, unsigned=True),
         # the same device: the array takes 144 of its 156 multipliers
         Config(name="ulx3s_85f_12x12", size=12, act_words=8192, err_words=4096, wgt_words=8192, mom_words=8192,
                vec_words=512, tensors=128, lut_products=True),
@@ -157,6 +164,8 @@ CONFIGS: dict[str, Config] = {
         # for experiments on the golden machine with deeper networks and larger batches than fit the RTL
         Config(name="golden_16x16", size=16, act_words=1 << 20, err_words=1 << 20, wgt_words=1 << 17, mom_words=1 << 17,
                vec_words=8192, program_words=4096, tensors=256, virtual=True),
+        Config(name="golden_16x16_unsigned", size=16, act_words=1 << 20, err_words=1 << 20, wgt_words=1 << 17,
+               mom_words=1 << 17, vec_words=8192, program_words=4096, tensors=256, unsigned=True, virtual=True),
     )
 }
 

@@ -11,10 +11,10 @@ from enum import IntEnum, IntFlag
 __all__ = [
     "ADDRESS_BITS", "COUNTERS", "DENSE_FLAGS", "DESCRIPTOR", "DESCRIPTOR_WORDS", "EXPONENT_MAX", "EXPONENT_MIN",
     "Field", "Flag",
-    "HISTORY", "INSTRUCTION", "INSTRUCTION_BITS", "KERNEL_MAX", "LEGAL_FLAGS", "LFSR_BASE", "LOADABLE",
-    "LOADS_WHILE_BUSY", "LR_MAX", "MAGIC", "Memory",
+    "HISTORY", "INSTRUCTION", "INSTRUCTION_BITS", "KERNEL_MAX", "KNOWS_UNSIGNED", "LEGAL_FLAGS", "LFSR_BASE",
+    "LOADABLE", "LOADS_WHILE_BUSY", "LR_MAX", "MAGIC", "Memory",
     "OPERANDS", "OPERAND_NAMES", "Opcode", "PRODUCTS", "REGISTERS", "Region", "Register", "SUM_BITS_MAX",
-    "Status", "TERMS_END", "VECTORS", "decode", "encode", "pack", "unpack",
+    "Status", "TERMS_END", "UNSIGNED", "VECTORS", "decode", "encode", "pack", "unpack",
 ]
 
 
@@ -132,6 +132,8 @@ class Memory(IntEnum):
     MOM = 3
     VEC = 4
 
+
+UNSIGNED = 5  # memory code of a tensor in ACT whose mantissas are 0 to 255, on machines that KNOWS_UNSIGNED says of
 
 OPERAND_NAMES = ("dst", "a", "b", "c", "d")  # the order they are checked in
 _ALWAYS = {
@@ -262,12 +264,12 @@ class Register:
 
 
 MAGIC = 0x53475231  # "SGR1"
-LOADS_WHILE_BUSY = 1 << 16  # in CONFIG
+LOADS_WHILE_BUSY, KNOWS_UNSIGNED = 1 << 16, 1 << 17  # in CONFIG
 LOADABLE = ("act", "vec")  # memories a host may write while a program runs, where CONFIG says so
 _BASIC = (
     Register(name="MAGIC", address=0x00, access="ro", doc="0x53475231"),
     Register(name="CONFIG", address=0x04, access="ro", doc="[7:0] T, [15:8] log2 of the table's entries rounded up, "
-             "bit 16: ACT and VEC take writes while a program runs"),
+             "bit 16: ACT and VEC take writes while a program runs, bit 17: there are unsigned tensors"),
     Register(name="CTRL", address=0x08, access="wo",
              doc="bit 0: start at START_PC; bit 1: abort, whatever bit 0 says (what the instruction was writing is "
                  "then undefined; STATUS is busy, and a start a bus error, until the last unit has stopped); bit 2: "

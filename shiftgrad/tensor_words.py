@@ -29,10 +29,11 @@ def pack_tensor(values: Array, config: Config, memory: Memory) -> NDArray[np.uin
     return words.view("<u4").reshape(-1).astype(np.uint32)
 
 
-def unpack_tensor(words: Array, shape: tuple[int, int], config: Config, memory: Memory) -> Array:
-    """The inverse of :func:`pack_tensor`: int16 from the vector memory, int8 from the others."""
+def unpack_tensor(words: Array, shape: tuple[int, int], config: Config, memory: Memory, *, unsigned: bool = False
+                  ) -> Array:
+    """The inverse of :func:`pack_tensor`: int16 from the vector memory, else int8 or, ``unsigned``, uint8."""
     name = MEMORIES[memory]
     lanes = config.pitch(name) // config.lane_bytes(name)
     values = np.ascontiguousarray(words, "<u4").view(f"<i{config.lane_bytes(name)}").reshape(-1, lanes)
-    dtype = np.int16 if memory == Memory.VEC else np.int8
+    dtype = np.int16 if memory == Memory.VEC else np.uint8 if unsigned else np.int8
     return values[:, : config.size].reshape(shape[0], -1)[:, : shape[1]].astype(dtype)
