@@ -19,7 +19,7 @@ def machine(name: str) -> dict[str, Any]:
                 for m in MEMORIES}
     return {"config": name, "size": config.size, "macs_per_cycle": config.macs_per_cycle, "bytes": config.bytes_total,
             "memories": memories, "program_words": config.program_words, "tensors": config.tensors,
-            "classes": config.classes, "virtual": config.virtual}
+            "classes": config.classes, "unsigned": config.unsigned, "virtual": config.virtual}
 
 
 def everything() -> dict[str, Any]:
@@ -38,11 +38,11 @@ def text(facts: dict[str, Any]) -> str:
     """:func:`machine` or :func:`everything` as text tables."""
     if "configs" not in facts:
         return _machine_text(facts)
-    lines = [f"{'configuration':16}{'array':>8}{'MAC/cycle':>11}" + "".join(f"{m + ' KiB':>9}" for m in MEMORIES)]
+    lines = [f"{'configuration':24}{'array':>8}{'MAC/cycle':>11}" + "".join(f"{m + ' KiB':>9}" for m in MEMORIES)]
     for name, entry in facts["configs"].items():
         kib = "".join(f"{entry['memories'][m]['bytes'] / 1024:9.0f}" for m in MEMORIES)
-        note = "  golden machine only" if entry["virtual"] else ""
-        lines.append(f"{name:16}{entry['size']:>5}x{entry['size']:<2}{entry['macs_per_cycle']:11}{kib}{note}")
+        note = "  unsigned ReLU" * entry["unsigned"] + "  golden machine only" * entry["virtual"]
+        lines.append(f"{name:24}{entry['size']:>5}x{entry['size']:<2}{entry['macs_per_cycle']:11}{kib}{note}")
     lines += ["", f"{'data set':16}{'inputs':>8}{'classes':>9}  defaults"]
     for name, entry in facts["datasets"].items():
         hidden = ",".join(map(str, entry["hidden"]))

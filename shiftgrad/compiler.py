@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from shiftgrad import isa, limits
 from shiftgrad.config import MEMORIES, Config
@@ -49,10 +50,11 @@ def compile_network(network: Network, config: Config, *, batch: int, lr_shift: i
         raise CompileError(f"lr_shift must be an integer, got {lr_shift!r}")
     limits.check_sizes(network, config, batch)
     imm = lr_shift + batch_shift(batch)
-    draft = Draft(batch, imm, Flag.DELAYED if scale == "delayed" else Flag(0))
+    draft = Draft(batch, imm, Flag.DELAYED if scale == "delayed" else Flag(0), config.unsigned)
     packing = choose(network, config)
     layers = lower(network, packing, draft)
     logits = layers[-1].y
+    draft.entries[logits.name] = replace(draft.entries[logits.name], unsigned=False)  # LOSS takes int8
     entries = {}
     for program, frozen in (("train", Flag(0)), ("evaluate", Flag.FREEZE)):
         entries[program] = draft.start(program, frozen)
@@ -103,7 +105,7 @@ def _tensors(network: Network, config: Config, draft: Draft) -> tuple[tuple[Tens
     return tuple(
         Tensor(name=name, id=i, memory=e.memory, base=bases[name], stride=config.stride(e.cols), planes=e.planes,
                height=e.height, width=e.width, cols=e.cols, window=e.window, exponent=e.exponent, layer=e.layer,
-               live=live[name])
+               unsigned=e.unsigned, live=live[name])
         for i, (name, e) in enumerate(draft.entries.items())
     ), loading
 

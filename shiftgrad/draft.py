@@ -29,6 +29,7 @@ class Entry:
     exponent: int
     layer: str
     window: Window = Window()
+    unsigned: bool = False
 
     @property
     def rows(self) -> int:
@@ -76,11 +77,13 @@ class Draft:
     batch : samples a step
     imm : learning-rate shift of weights and biases
     delayed : ``Flag.DELAYED`` or none, on every instruction that scales
+    unsigned : activations that cannot be negative are unsigned
     """
 
     batch: int
     imm: int
     delayed: Flag
+    unsigned: bool = False
     entries: dict[str, Entry] = field(default_factory=dict)
     orders: list[Order] = field(default_factory=list)
     program: str = ""
@@ -93,18 +96,19 @@ class Draft:
 
     # --- tensors ----------------------------------------------------------------------------------
 
-    def activation(self, name: str, shape: Shape, layer: str) -> None:
-        """Declare images of ``shape`` in the activation memory."""
-        self._images(name, Memory.ACT, shape, PIXEL_EXPONENT, layer)
+    def activation(self, name: str, shape: Shape, layer: str, *, positive: bool = False) -> None:
+        """Declare images of ``shape`` in the activation memory; ``positive``: they cannot be negative."""
+        self._images(name, Memory.ACT, shape, PIXEL_EXPONENT, layer, unsigned=positive and self.unsigned)
 
     def error(self, name: str, shape: Shape, layer: str) -> None:
         """Declare images of ``shape`` in the error memory."""
         self._images(name, Memory.ERR, shape, LOSS_EXPONENT, layer)
 
-    def _images(self, name: str, memory: Memory, shape: Shape, exponent: int, layer: str) -> None:
+    def _images(self, name: str, memory: Memory, shape: Shape, exponent: int, layer: str, *, unsigned: bool = False
+                ) -> None:
         height, width, channels = shape
         self.entries[name] = Entry(memory=memory, planes=self.batch, height=height, width=width, cols=channels,
-                                   exponent=exponent, layer=layer)
+                                   exponent=exponent, layer=layer, unsigned=unsigned)
 
     def weights(self, weights: Weights, layer: str, *, inputs: int, window: Window) -> None:
         """Declare a weight tensor and its momentum; ``inputs`` and ``window`` are those left behind the packing."""

@@ -181,7 +181,7 @@ class Host:
         self._seen = self._place
 
     def read_tensor(self, name: str) -> Array:
-        """Mantissas [rows, cols]: int16 from the vector memory, int8 from the others.
+        """Mantissas [rows, cols]: int16 from the vector memory, int8 from the others, uint8 of unsigned tensors.
 
         An activation or error may have been overwritten by another tensor that shares its place. Input and labels are
         those that were written last, or of the last program if that has ended since.
@@ -189,15 +189,17 @@ class Host:
         tensor = self.plan.tensor(name)
         count = tensor.words * self.plan.config.pitch(MEMORIES[tensor.memory]) // 4
         words = self.device.read(self._address(tensor, self._seen), count)
-        return unpack_tensor(words, (tensor.rows, tensor.cols), self.plan.config, tensor.memory)
+        return unpack_tensor(words, (tensor.rows, tensor.cols), self.plan.config, tensor.memory,
+                             unsigned=tensor.unsigned)
 
     def _write(self, tensor: Tensor, values: Array, place: int) -> None:
         if values.shape != (tensor.rows, tensor.cols):
             raise ValueError(f"{tensor.name} is {tensor.rows} x {tensor.cols}, got shape {values.shape}")
-        bound = 32767 if tensor.memory == Memory.VEC else 127
+        bound = 32767 if tensor.memory == Memory.VEC else 255 if tensor.unsigned else 127
+        least = 0 if tensor.unsigned else -bound
         low, high = values.min(), values.max()
-        if tensor.name != "labels" and (low < -bound or high > bound):
-            raise ValueError(f"{tensor.name}: mantissas must be from {-bound} to {bound}, got {low} to {high}")
+        if tensor.name != "labels" and (low < least or high > bound):
+            raise ValueError(f"{tensor.name}: mantissas must be from {least} to {bound}, got {low} to {high}")
         self.device.write(self._address(tensor, place), pack_tensor(values, self.plan.config, tensor.memory))
 
     def _base(self, tensor: Tensor, place: int) -> int:

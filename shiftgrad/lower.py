@@ -44,13 +44,17 @@ class Lowering:
     def _relu(self) -> bool:
         return bool(getattr(self.layer, "relu", False))
 
+    def _keeps_sign(self) -> bool:
+        """Whether the output cannot be negative because the input cannot."""
+        return False
+
     def declare(self) -> None:
         """Declare parameters, output and error."""
         for weights in self.weights.values():
             self.draft.weights(weights, self.name, inputs=self._inputs(weights), window=self._window(weights))
         for vector in self.vectors.values():
             self.draft.vector(vector, self.name)
-        self.draft.activation(self.y.name, self.y.shape, self.name)
+        self.draft.activation(self.y.name, self.y.shape, self.name, positive=self.y.relu or self._keeps_sign())
         self.draft.error(self.y.error, self.y.shape, self.name)
 
     def _window(self, weights: Weights) -> Window:
@@ -97,7 +101,8 @@ class _Block(Lowering):
         super().declare()
         inner, image = self.y.shape, self.draft
         self.h = Value(name=f"{self.name}.h", shape=inner, relu=True)
-        for role in ("h", "z", *(("s",) if "shortcut.weight" in self.weights else ())):
+        image.activation(self.h.name, inner, self.name, positive=True)
+        for role in ("z", *(("s",) if "shortcut.weight" in self.weights else ())):
             image.activation(f"{self.name}.{role}", inner, self.name)
         for role in ("e_z", "e_h2", "e_h"):
             image.error(f"{self.name}.{role}", inner, self.name)
@@ -148,7 +153,12 @@ class _Block(Lowering):
             draft.learn_weights(name, shortcut, self.x.name, error)
 
 
-class _Average(Lowering):
+class _Pool(Lowering):
+    def _keeps_sign(self) -> bool:
+        return self.draft.entries[self.x.name].unsigned
+
+
+class _Average(_Pool):
     """GlobalAverage."""
 
     def forward(self) -> None:
@@ -159,7 +169,7 @@ class _Average(Lowering):
             self.draft.backward(self.name, Opcode.AVGB, self.x.error, self.y.error, masked_by=self.x)
 
 
-class _Max(Lowering):
+class _Max(_Pool):
     """MaxPool; the mask of MAXB is the operand that it finds the maximum of."""
 
     def forward(self) -> None:

@@ -37,6 +37,7 @@ class Tensor:
     exponent : at the start of training
     layer : its layer's name; empty for ``input`` and ``labels``
     live : first and last instruction of the train program that need it kept; another tensor may use its place outside
+    unsigned : mantissas from 0 to 255
     """
 
     name: str
@@ -52,6 +53,7 @@ class Tensor:
     height: int = 1
     width: int = 1
     window: Window = Window()
+    unsigned: bool = False
 
     @property
     def rows(self) -> int:
@@ -67,7 +69,7 @@ class Tensor:
         """Its tensor table entry, 8 words, with an empty history."""
         window = self.window
         values = {"base": self.base, "stride": self.stride, "planes": self.planes, "cols": self.cols,
-                  "memory": int(self.memory), "exponent": self.exponent,
+                  "memory": isa.UNSIGNED if self.unsigned else int(self.memory), "exponent": self.exponent,
                   "height": self.height - 1, "width": self.width - 1, "pad_y": window.pad_y, "pad_x": window.pad_x,
                   "step_y": window.step_y - 1, "step_x": window.step_x - 1}
         return [isa.pack(word, {f.name: values[f.name] for f in word if f.name in values}) for word in isa.DESCRIPTOR]
@@ -222,7 +224,7 @@ class Plan:
             "tensors": [
                 {"id": t.id, "name": t.name, "layer": t.layer, "memory": MEMORIES[t.memory], "base": t.base,
                  "stride": t.stride, "rows": t.rows, "cols": t.cols, "planes": t.planes, "height": t.height,
-                 "width": t.width, "exponent": t.exponent, "live": list(t.live),
+                 "width": t.width, "exponent": t.exponent, "unsigned": t.unsigned, "live": list(t.live),
                  "descriptor": [f"0x{word:08x}" for word in t.descriptor()]}
                 for t in self.tensors
             ],

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from shiftgrad.config import Config
 from shiftgrad.device import DeviceError, RegisterAccess
-from shiftgrad.isa import MAGIC
+from shiftgrad.isa import KNOWS_UNSIGNED, MAGIC
 from shiftgrad.link import MAX_WORDS, Link, LinkError, Transport
 
 __all__ = ["BAUD", "SerialDevice", "SerialTransport", "open_port"]
@@ -100,6 +100,8 @@ class SerialDevice(RegisterAccess):
         if (size, entries) != wanted:
             raise DeviceError(f"{self._name}: wanted {self.config.name} with T = {wanted[0]} and 2^{wanted[1]} tensors,"
                               f" got T = {size} and 2^{entries}")
+        if self.config.unsigned and not found & KNOWS_UNSIGNED:
+            raise DeviceError(f"{self._name}: wanted {self.config.name}, got a machine without unsigned activations")
 
     def write(self, address: int, words: ArrayLike) -> None:
         """Write 32-bit ``words`` from byte ``address`` up; ``DeviceError`` when refused or not answered."""
