@@ -86,13 +86,14 @@ class Campaign:
 @click.option("--programs", type=click.IntRange(1), default=1000, show_default=True, help="how many to run")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="of the first; they count up")
 @click.option("--dense", is_flag=True, help="the small machine of matrices only, 4 x 4")
+@click.option("--unsigned", is_flag=True, help="a machine with unsigned activations")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="stop after this time, not counting the build")
-def main(size: str, programs: int, seed: int, dense: bool, seconds: float | None) -> None:
+def main(size: str, programs: int, seed: int, dense: bool, unsigned: bool, seconds: float | None) -> None:
     """Run random programs on the simulated machine; after each instruction compare it with the golden machine.
 
     Stops with exit code 1 at the first mismatch, naming its seed.
     """
-    device = VerilatorDevice(small_config(int(size), dense=dense))
+    device = VerilatorDevice(small_config(int(size), dense=dense, unsigned=unsigned))
     campaign = Campaign(device)
     console = Console(stderr=True)
     began = spoke = time.monotonic()
@@ -106,7 +107,8 @@ def main(size: str, programs: int, seed: int, dense: bool, seconds: float | None
             except (DeviceError, SimulationError) as error:
                 progress.stop()
                 click.echo(f"seed {number}: {error}", err=True)
-                click.echo(f"again: python -m sim.campaign --size {size} --programs 1 --seed {number}", err=True)
+                again = f"--size {size}{' --dense' * dense}{' --unsigned' * unsigned} --programs 1 --seed {number}"
+                click.echo(f"again: python -m sim.campaign {again}", err=True)
                 sys.exit(1)
             progress.advance(task)
             now = time.monotonic()

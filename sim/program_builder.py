@@ -97,7 +97,8 @@ class Builder(Tensors):
 
     def _loss(self, flags: int) -> Fields:
         rows, cols = self.size(), min(self.size(), self.config.classes)
-        return {"a": self.matrix(ACT, rows, cols), "dst": self.matrix(ERR, rows, cols), "b": self.matrix(VEC, 1, rows)}
+        return {"a": self.matrix(ACT, rows, cols, signed=True), "dst": self.matrix(ERR, rows, cols),
+                "b": self.matrix(VEC, 1, rows)}
 
     # --- vector unit ------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from golden.convolution import Window
 from shiftgrad.config import Config
-from shiftgrad.isa import DESCRIPTOR, HISTORY, Flag, Memory, pack
+from shiftgrad.isa import DESCRIPTOR, HISTORY, UNSIGNED, Flag, Memory, pack
 
 __all__ = ["Form", "Full", "Tensors", "descriptor", "halved"]
 
@@ -43,6 +43,7 @@ class Known:
     form: Form
     cols: int
     window: Window | None
+    unsigned: bool = False
 
 
 def descriptor(**values: int) -> NDArray[np.uint32]:
@@ -137,24 +138,25 @@ class Tensors:
                           if (known.memory, known.form, known.cols) == (memory, form, cols) and i not in avoid],
                          Known(memory, form, cols, None))
 
-    def matrix(self, memory: Memory, rows: int, cols: int, avoid: Collection[int] = ()) -> int:
-        """Index of a tensor of this size in whatever form; none of ``avoid``."""
+    def matrix(self, memory: Memory, rows: int, cols: int, avoid: Collection[int] = (), *, signed: bool = False) -> int:
+        """Index of a tensor of this size in whatever form; none of ``avoid``, and no unsigned one if ``signed``."""
         height = int(self.rng.choice([n for n in range(1, 17) if rows % n == 0]))
         width = int(self.rng.choice([n for n in (1, 2, 3, 7) if rows // height % n == 0]))
         form = Form(rows // height // width, height, width) if self.rng.random() < 0.4 else Form(rows)
         if self.config.dense:
             form = Form(rows)
         return self._old([i for i, known in enumerate(self.known)
-                          if (known.memory, known.form.rows, known.cols) == (memory, rows, cols) and i not in avoid],
-                         Known(memory, form, cols, None))
+                          if (known.memory, known.form.rows, known.cols) == (memory, rows, cols) and i not in avoid
+                          and not known.unsigned & signed],
+                         Known(memory, form, cols, None), signed=signed)
 
     def weights(self, channels: int, cols: int, window: Window) -> int:
         """Index of a kernel from ``channels`` to ``cols``."""
         new = Known(Memory.WGT, Form(channels, window.height, window.width), cols, window)
         return self._old([i for i, known in enumerate(self.known) if known == new], new)
 
-    def _old(self, fitting: list[int], new: Known) -> int:
-        """One of ``fitting`` half of the time and when there is no room, else ``new``."""
+    def _old(self, fitting: list[int], new: Known, *, signed: bool = False) -> int:
+        """One of ``fitting`` half of the time and when there is no room, else ``new``, which may become unsigned."""
         rng, stride = self.rng, self.config.stride(new.cols)
         base = self.used.get(new.memory, 0) + int(rng.integers(0, 3))
         end = base + new.form.rows * stride
@@ -164,6 +166,8 @@ class Tensors:
         if full:
             raise Full
         self.used[new.memory] = end
+        if self.config.unsigned and new.memory == Memory.ACT and not signed:
+            new = replace(new, unsigned=self.rng.random() < 0.5)
         window = new.window or Window(1, 1, *rng.integers(1, 3, 2).tolist(), *rng.integers(0, 8, 2).tolist())
         if self.config.dense:
             window = Window()
@@ -171,8 +175,9 @@ class Tensors:
         own = np.clip(exponent + rng.integers(-2, 3, HISTORY), -60, 60)
         self.entries.append(descriptor(
             base=base, stride=stride, planes=new.form.planes, height=new.form.height - 1, width=new.form.width - 1,
-            cols=new.cols, memory=int(new.memory), exponent=exponent, pad_y=window.pad_y, pad_x=window.pad_x,
-            step_y=window.step_y - 1, step_x=window.step_x - 1, count=int(rng.choice([0, 0, 1, 3, HISTORY])),
+            cols=new.cols, memory=UNSIGNED if new.unsigned else int(new.memory), exponent=exponent,
+            pad_y=window.pad_y, pad_x=window.pad_x, step_y=window.step_y - 1, step_x=window.step_x - 1,
+            count=int(rng.choice([0, 0, 1, 3, HISTORY])),
             **{f"history{i}": int(e) for i, e in enumerate(own)}))
         self.known.append(new)
         return len(self.entries) - 1

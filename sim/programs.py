@@ -135,12 +135,13 @@ def load(device: Device, case: Case) -> None:
     device.write_register("LR_SHIFT", case.lr_shift)
 
 
-def small_config(size: int, *, dense: bool = False) -> Config:
+def small_config(size: int, *, dense: bool = False, unsigned: bool = False) -> Config:
     """A machine of ``size`` whose memories are so small that loading and comparing them is quick; few powers of two."""
     words = 97 * size
-    return Config(name=f"campaign_{size}x{size}", size=size, act_words=words, err_words=words - 1, wgt_words=words + 1,
-                  mom_words=words, vec_words=8 * size + 3, program_words=50, tensors=45, classes=2 * size + 3,
-                  dense=dense,
+    name = f"campaign_{size}x{size}{'_unsigned' * unsigned}"
+    return Config(name=name, size=size, act_words=words, err_words=words - 1, wgt_words=words + 1, mom_words=words,
+                  vec_words=8 * size + 3, program_words=50, tensors=45, classes=2 * size + 3,
+                  dense=dense, unsigned=unsigned,
                   terms_end=2 * size + 2 if dense else TERMS_END)
 
 
