@@ -14,10 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from experiments.grid import Study
+from experiments.grid import CONFIG, Study
 from experiments.observe import PHASES, ObservedMachine, observed_device
 from experiments.plots import draw
-from experiments.runner import CONFIG
 from shiftgrad.compiler import compile_network
 from shiftgrad.config import get_config
 from shiftgrad.files import write_text

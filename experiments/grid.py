@@ -14,13 +14,15 @@ from shiftgrad.models import Network, fixup_resnet
 from shiftgrad.recipes import CLASSES, SHAPES, scale_of
 from shiftgrad.record import Hyper
 
-__all__ = ["BATCHES", "SEEDS", "STUDIES", "TITLES", "VARIANTS", "Job", "Study", "jobs", "lengthened", "middle_shift",
-           "queue", "taken"]
+__all__ = ["BATCHES", "CONFIG", "SEEDS", "STUDIES", "TITLES", "UNSIGNED", "VARIANTS", "Job", "Study", "jobs",
+           "lengthened", "middle_shift", "queue", "taken"]
 
-VARIANTS = ("fp32_bn", "fp32_fixup", "int8", "int8_current")
+UNSIGNED = "int8_unsigned"
+VARIANTS = ("fp32_bn", "fp32_fixup", "int8", "int8_current", UNSIGNED)
 TITLES = {"fp32_bn": "FP32, batch norm", "fp32_fixup": "FP32, Fixup", "int8": "int8, Fixup",
-          "int8_current": "int8, Fixup, current"}
-SCALES = {"int8": "delayed", "int8_current": "current"}  # scale modes of the variants that have one
+          "int8_current": "int8, Fixup, current", UNSIGNED: "int8, Fixup, unsigned ReLU"}
+SCALES = {"int8": "delayed", "int8_current": "current"}  # scale modes of the variants with one for every batch size
+CONFIG, MODEL = "golden_16x16", "fixup_resnet"
 BATCHES = (1, 2, 4, 8, 32, 128)
 FIRST = (1, 32, 2, 128, 4, 8)  # order of work
 SEEDS = (0, 1, 2)
@@ -37,7 +39,7 @@ def middle_shift(batch: int) -> int:
 
 def taken(batch: int) -> str:
     """The int8 variant with the scale mode that training takes for residual networks at ``batch``."""
-    return next(variant for variant, scale in SCALES.items() if scale == scale_of("fixup_resnet", batch))
+    return next(variant for variant, scale in SCALES.items() if scale == scale_of(MODEL, batch))
 
 
 def lengthened(epochs: int, batch: int) -> int:
@@ -109,7 +111,12 @@ class Job:
     @property
     def scale(self) -> str | None:
         """Scale mode; None: float."""
-        return SCALES.get(self.variant)
+        return scale_of(MODEL, self.batch) if self.variant == UNSIGNED else SCALES.get(self.variant)
+
+    @property
+    def config(self) -> str:
+        """The machine of an int8 variant."""
+        return f"{CONFIG}_unsigned" if self.variant == UNSIGNED else CONFIG
 
     @property
     def tunes(self) -> bool:
@@ -142,10 +149,16 @@ class Job:
 
     @property
     def fits(self) -> bool:
-        """Whether the machine can count the pixels of a batch; with ``current`` scales, whether training takes them."""
+        """Whether the machine can count the pixels of a batch; with ``current`` scales, whether training takes them.
+
+        Unsigned activations are for CIFAR-10 alone, where int8 is behind.
+        """
         height, width, _ = self.study.network.input_shape
-        countable = self.scale is None or self.batch * height * width <= DIMENSION_MAX
-        return countable and (self.scale != "current" or self.variant == taken(self.batch))
+        if self.scale and self.batch * height * width > DIMENSION_MAX:
+            return False
+        if self.variant == UNSIGNED:
+            return self.study.dataset == "cifar10"
+        return self.scale != "current" or self.variant == taken(self.batch)
 
     def hyper(self, lr_shift: int) -> Hyper:
         """How it trains: momentum 7/8, the learning rate a quarter of ``lr_shift``'s for the last 30 %."""

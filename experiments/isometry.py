@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from experiments import floating
+from experiments.grid import CONFIG
 from experiments.observe import observed_device
 from experiments.plots import draw
-from experiments.runner import CONFIG
 from shiftgrad.compiler import compile_network
 from shiftgrad.config import get_config
 from shiftgrad.files import write_text

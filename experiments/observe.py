@@ -60,9 +60,10 @@ class ObservedMachine(GoldenMachine):
         target = super()._scale(flags, tensor, v, e_v)
         if self.observing and not flags & Flag.FREEZE:
             rounded = rules.nearest(v, target - e_v)
+            bound = rules.UNSIGNED8 if tensor.unsigned else rules.BOUND8
             some = int(np.count_nonzero(v))
             self.entries[tensor.id] = Entry(
-                exponent=target, saturated=np.count_nonzero(np.abs(rounded) > rules.BOUND8) / v.size,
+                exponent=target, saturated=np.count_nonzero(np.abs(rounded) > bound) / v.size,
                 lost=(some - int(np.count_nonzero(rounded))) / max(1, some))
         return target
 

@@ -13,14 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.grid import TITLES, VARIANTS
+from experiments.grid import TITLES, UNSIGNED, VARIANTS
 from shiftgrad.files import write_bytes
 from shiftgrad.plots import COLORS, STYLE
 
 __all__ = ["batch_sizes", "curves", "draw"]
 
-SHADES = {"fp32_bn": COLORS[1], "fp32_fixup": COLORS[7], "int8": COLORS[0], "int8_current": COLORS[2]}
-MARKS = {"fp32_bn": "s", "fp32_fixup": "o", "int8": "D", "int8_current": "^"}
+SHADES = {"fp32_bn": COLORS[1], "fp32_fixup": COLORS[7], "int8": COLORS[0], "int8_current": COLORS[2],
+          UNSIGNED: COLORS[3]}
+MARKS = {"fp32_bn": "s", "fp32_fixup": "o", "int8": "D", "int8_current": "^", UNSIGNED: "v"}
 Results = Sequence[dict[str, Any]]
 
 

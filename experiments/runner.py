@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.grid import Job
+from experiments.grid import CONFIG, Job
 from experiments.store import Store
 from shiftgrad import checkpoint as checkpoints
 from shiftgrad import datasets
@@ -24,7 +24,6 @@ from shiftgrad.train import Stop, Trainer
 
 __all__ = ["CONFIG", "run", "validation"]
 
-CONFIG = "golden_16x16"
 VALIDATION = 8  # one training image in so many chooses the learning rate
 Tick = Callable[[int, int], None]
 
@@ -130,7 +129,7 @@ class _Watch:
 
 def _train_int8(job: Job, data: Dataset, hyper: Hyper, save: Path, stop: Stop, tick: Tick
                 ) -> tuple[list[Epoch], dict[str, Any]]:
-    config = get_config(CONFIG)
+    config = get_config(job.config)
     plan = compile_network(job.study.network, config, batch=hyper.batch, lr_shift=hyper.lr_shift, scale=hyper.scale)
     resume = checkpoints.load(save) if save.exists() else None
     if resume:
@@ -138,6 +137,6 @@ def _train_int8(job: Job, data: Dataset, hyper: Hyper, save: Path, stop: Stop, t
     trainer = Trainer(GoldenDevice(config), plan, data, hyper, resume=resume, save=save)
     history = trainer.run(watch=_Watch(tick), stop=stop).history
     saturation = {phase: float(np.mean(values)) for phase, values in history.saturation.items()}
-    return history.epochs, {"config": CONFIG, "scale": hyper.scale, "saturation": saturation}
+    return history.epochs, {"config": job.config, "scale": hyper.scale, "saturation": saturation}
 
 

@@ -36,6 +36,8 @@ def test_every_job_comes_once_behind_those_that_tune_it() -> None:
         batches = set(study.batches) - ({128} if study.dataset == "cifar10" else set())
         assert {f"{study.name}/int8-b{b}-s{s}" for b in batches for s in study.seeds} <= seen
         assert {job.batch for job in grid.jobs(study) if job.variant == "int8_current"} == batches & {1, 2}
+        unsigned = batches if study.dataset == "cifar10" else set()
+        assert {job.batch for job in grid.jobs(study) if job.variant == grid.UNSIGNED} == unsigned
         assert all((f"tune-int8-b{b}-" in " ".join(seen)) == (study.tune_epochs is not None) for b in batches)
     assert len({study.name for study in grid.STUDIES}) == len(grid.STUDIES)
 
@@ -54,7 +56,10 @@ def test_rates_and_lengths_by_batch() -> None:
     assert [grid.lengthened(3, b) for b in grid.BATCHES] == [3, 3, 3, 3, 6, 12]
     job = Job(study=TINY, variant="int8", batch=32, seed=2)
     assert [each.lr_shift for each in job.candidates] == [3, 4, 5] and job.candidates[0].variant == "int8"
-    assert [replace(job, variant=v, batch=2).hyper(5).scale for v in grid.VARIANTS[2:]] == ["delayed", "current"]
+    for batch, scales in ((2, ["delayed", "current", "current"]), (4, ["delayed", "current", "delayed"])):
+        assert [replace(job, variant=v, batch=batch).hyper(5).scale for v in grid.VARIANTS[2:]] == scales
+    configs = [replace(job, variant=v).config for v in grid.VARIANTS[2:]]
+    assert configs == ["golden_16x16", "golden_16x16", "golden_16x16_unsigned"]
     assert job.hyper(5).lr_shift == 5 and job.hyper(5).seed == 2 and job.hyper(5).epochs == 2
 
 
@@ -111,6 +116,20 @@ def test_tables_and_plots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(json.loads((docs / "experiments.json").read_text())) == 7
     for path in written[2:]:
         assert path.read_bytes()[1:4] == b"PNG" and f"({path.name})" in text
+
+
+def test_a_table_has_the_columns_that_were_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    colour = replace(SMALL, dataset="cifar10")
+    monkeypatch.setattr(report, "STUDIES", (colour,))
+    store, docs = Store(tmp_path / "runs"), tmp_path / "docs"
+    for variant, batch, accuracy in (("fp32_fixup", 1, 0.5), ("int8_unsigned", 1, 0.52), ("fp32_fixup", 32, 0.6)):
+        fake(store, Job(study=colour, variant=variant, batch=batch, seed=0), accuracy)
+    report.write(store, docs)
+    text = (docs / "experiments.md").read_text()
+    assert ("| batch | FP32, Fixup | int8, Fixup, unsigned ReLU | int8 less FP32 Fixup | unsigned less FP32 Fixup | "
+            "learning rates |\n|---|---|---|---|---|---|\n") in text
+    assert "| 1 | 50.00 (one seed) | **52.00** (one seed) |  | +2.00 | 2^-4, 2^-4 |" in text
+    assert "| 32 | **60.00** (one seed) |  |  |  | 2^-4 |" in text
 
 
 def test_a_run_is_skipped_when_done_or_without_its_data(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
