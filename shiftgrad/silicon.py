@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["MATRIX", "Build", "builds", "read", "run", "summary"]
 
 MATRIX = (("ulx3s_85f", "ulx3s_85f_8x8"), ("icebreaker", "up5k_4x4"), ("ulx3s_25f", "ulx3s_25f_4x4"),
-          ("ulx3s_85f", "ulx3s_25f_4x4"), ("ulx3s_85f_12x12", "ulx3s_85f_12x12"), ("ecp5_5g_evn", "ulx3s_85f_8x8"))
+          ("ulx3s_85f", "ulx3s_25f_4x4"), ("ulx3s_85f_12x12", "ulx3s_85f_12x12"), ("ecp5_5g_evn", "ulx3s_85f_8x8"),
+          ("ulx3s_85f", "ulx3s_85f_8x8_unsigned"))
 GUESS = {4: 300.0, 8: 600.0, 12: 1200.0}  # seconds of a build of a T x T machine, until one has been timed
 NETLISTS, PICTURES = "netlists", ".png"  # folder of synthesised designs; the placed design, beside a result
 Progress = Callable[[str], None]
