@@ -1,6 +1,7 @@
 """The serial link: frames, the host's side against a model, and the device behind it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 import shiftgrad.link
 from shiftgrad.config import get_config
 from shiftgrad.device import Device, DeviceError
-from shiftgrad.isa import MAGIC, Opcode, Region, Status, encode
+from shiftgrad.isa import KNOWS_UNSIGNED, MAGIC, Opcode, Region, Status, encode
 from shiftgrad.link import (
     MAX_WORDS,
     VERSION,
@@ -203,7 +204,11 @@ def test_device_says_what_is_wrong() -> None:
         SerialDevice(CONFIG, Canned(lambda _: b""))
     with pytest.raises(DeviceError, match="wanted sim_8x8 with T = 8 and 2\\^6 tensors, got T = 4 and 2\\^6"):
         SerialDevice(get_config("sim_8x8"), Target(Memory()))
-    memory = Memory()
+    memory, unsigned = Memory(), replace(CONFIG, unsigned=True)
+    with pytest.raises(DeviceError, match="wanted sim_4x4, got a machine without unsigned activations"):
+        SerialDevice(unsigned, Target(memory))
+    memory.words[4] |= KNOWS_UNSIGNED
+    SerialDevice(unsigned, Target(memory)).close()
     memory.words[0] = 0xDEADBEEF
     with pytest.raises(DeviceError, match="wanted MAGIC 0x53475231, got 0xdeadbeef"):
         SerialDevice(CONFIG, Target(memory))
