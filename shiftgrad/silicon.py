@@ -47,9 +47,9 @@ class Build:
 
 
 def builds(seeds: Sequence[int], only: str = "") -> list[Build]:
-    """All builds whose board or configuration contains ``only``: first every pair with the first seed."""
-    return [Build(board=board, config=config, seed=seed) for seed in seeds for board, config in MATRIX
-            if only in f"{board}-{config}"]
+    """All builds whose board or configuration contains ``only``, or of the pair ``only``: first all with one seed."""
+    pairs = [pair for pair in MATRIX if only == "-".join(pair)] or [pair for pair in MATRIX if only in "-".join(pair)]
+    return [Build(board=board, config=config, seed=seed) for seed in seeds for board, config in pairs]
 
 
 def run(wanted: Sequence[Build], out: Path, *, hours: float | None = None, progress: Progress = print) -> None:

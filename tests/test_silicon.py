@@ -67,6 +67,8 @@ def test_the_matrix_is_of_boards_and_configurations_that_fit() -> None:
         assert get_config(config).dense or resources(get_config(config)).dsp <= (28 if "25f" in board else 156)
     assert len(silicon.builds((1, 2, 3))) == 3 * len(MATRIX)
     assert [build.seed for build in silicon.builds((1, 2), "evn")] == [1, 2]
+    for pair in ("ulx3s_85f-ulx3s_85f_8x8", "ulx3s_85f-ulx3s_85f_8x8_unsigned"):
+        assert [build.pair for build in silicon.builds((1,), pair)] == [pair], "though one name begins with the other"
 
 
 def test_finished_builds_are_kept_and_a_new_design_is_built_again(tmp_path: Path, tools: dict[str, Any]) -> None:
