@@ -17,7 +17,7 @@ __all__ = ["c_header", "description", "generate", "waivers"]
 
 def _numbers(config: Config) -> dict[str, int]:
     """Configuration numbers by upper-case name."""
-    numbers = {key.upper(): value for key, value in asdict(config).items() if key != "name"}
+    numbers = {key.upper(): int(value) for key, value in asdict(config).items() if key != "name"}
     for memory in MEMORIES:
         numbers[f"{memory.upper()}_PITCH"] = config.pitch(memory)
     return numbers | {
@@ -28,6 +28,9 @@ def _numbers(config: Config) -> dict[str, int]:
         "HISTORY": isa.HISTORY,
         "LR_MAX": isa.LR_MAX,
         "MAGIC_VALUE": isa.MAGIC,
+        "MEMORY_CODE_UNSIGNED": isa.UNSIGNED,
+        "LOADS_WHILE_BUSY": isa.LOADS_WHILE_BUSY,
+        "KNOWS_UNSIGNED": isa.KNOWS_UNSIGNED,
     }
 
 
