@@ -28,7 +28,7 @@ class Entry:
     Parameters
     ----------
     exponent : it was given
-    saturated : share of all mantissas beyond +-127 before they were clamped
+    saturated : share of all mantissas beyond +-127 (255 when unsigned) before they were clamped
     lost : share of the accumulators other than zero that are below half a step: 0 when rounded to nearest. Momenta are
         rounded stochastically, which keeps them on average
     """
@@ -59,7 +59,7 @@ class ObservedMachine(GoldenMachine):
     def _scale(self, flags: int, tensor: Tensor, v: NDArray[Any], e_v: int) -> int:
         target = super()._scale(flags, tensor, v, e_v)
         if self.observing and not flags & Flag.FREEZE:
-            rounded = rules.nearest(v, target - e_v)
+            rounded = rules.nearest(v, target - e_v, least=rules.REQUANTISE_MIN - tensor.unsigned)
             bound = rules.UNSIGNED8 if tensor.unsigned else rules.BOUND8
             some = int(np.count_nonzero(v))
             self.entries[tensor.id] = Entry(
