@@ -21,9 +21,9 @@ e_v      <- a.e + b.e
 x        <- saturate(a + saturate(align(d, d.e - a.e)))     with SCALAR, else a; padding is 0 either way
 v[p, o]  <- sum over taps t and channels i of x[pixel of p under t, i] * b[t, i, o]
 v[p, o]  <- sat32(v[p, o] + align(c[o], c.e - e_v))         with BIAS; c[0] for every o when c is 1 x 1
-v[p, o]  <- max(v[p, o], 0)                                 with RELU
+v[p, o]  <- max(v[p, o], 0)                                 with RELU, and where dst is unsigned
 dst.e    <- target exponent of dst from amax(v), e_v and, with DELAYED, its history
-dst      <- nearest(v, dst.e - e_v), saturated to +-127
+dst      <- nearest(v, dst.e - e_v), saturated to +-127; an unsigned dst to 255
 dst.history <- own exponent, older ones                     unless FREEZE or v = 0
 SATURATED <- mantissas saturated""",
         f"x = `a`, w = `b`, y = `dst`: {WINDOW}; `dst.cols` = `b.cols`, `c` is [1, N] or [1, 1], `d` is [1, 1] "

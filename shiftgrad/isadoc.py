@@ -129,8 +129,8 @@ def tensor_table() -> str:
         "## Tensor table\n",
         f"Entry i starts {4 * DESCRIPTOR_WORDS} * i bytes into the window. Bits that are not listed read 0. Memory "
         f"codes: {codes}. {UNSIGNED} is an unsigned tensor in ACT, where CONFIG says that there are some: mantissas "
-        "from 0 to 255. It may be any operand in ACT but that of LOSS (BAD_TENSOR). Written, it takes negative results "
-        "as 0, also without RELU.\n",
+        "from 0 to 255. It may be any operand in ACT but that of LOSS (BAD_TENSOR). Written, it is as with RELU, "
+        "whatever the flags.\n",
         table(("address", "bits", "field", "meaning"), rows),
         "A tensor is a matrix of planes * (height + 1) * (width + 1) rows. Of images, a row is a pixel: planes outer, "
         "lines, then pixels of a line; columns are channels. Of weights, planes are the input channels, and row "

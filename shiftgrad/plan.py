@@ -205,7 +205,8 @@ class Plan:
         for t in self.tensors:
             image = f"{t.planes} x {t.height} x {t.width} x {t.cols}"
             shape = f"{t.rows} x {t.cols}" if t.height == t.width == 1 else image
-            lines.append(f"{t.id:3}  {t.name:24}{MEMORIES[t.memory]:5}{t.base:7}{t.words:7}{shape:>18}{t.exponent:5}"
+            place = "u" * t.unsigned + MEMORIES[t.memory]
+            lines.append(f"{t.id:3}  {t.name:24}{place:5}{t.base:7}{t.words:7}{shape:>18}{t.exponent:5}"
                          f"  {t.live[0]}..{t.live[1]}")
         for name, entry in self.entries.items():
             lines += ["", f"program {name} at {entry}"]
