@@ -201,7 +201,7 @@ EXPONENT_MIN, EXPONENT_MAX = -60, 60
 LR_MAX = 63
 DESCRIPTOR_WORDS = 8  # 32-bit words from one entry to the next
 KERNEL_MAX = 7
-TERMS_END = 1 << 17  # terms that may overflow int32: 2^17 * 128^2 = 2^31
+TERMS_END = 1 << 17  # terms that may overflow int32: 2^17 * 128^2 = 2^31; unsigned ones are rows, 65,535 at most
 SUM_BITS_MAX = 24  # ceil(log2 rows) + ceil(log2 cols) of the longest SUM
 DESCRIPTOR: tuple[tuple[Field, ...], ...] = (
     (Field(name="base", low=0, width=20, doc="first memory word"),),
