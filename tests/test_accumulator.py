@@ -17,8 +17,8 @@ PROOF = (f"read_rtlil proof.il; read_verilog -lib -ignore_redef {MODEL}; read_ve
          "hierarchy -top top; proc; flatten; opt -full; sat -prove wrong 0 -verify top")
 
 
-def prove(folder: Path) -> bool:
-    m, total, term = Module(), Signal(32, name="total"), Signal(signed(16), name="term")
+def prove(folder: Path, bits: int) -> bool:
+    m, total, term = Module(), Signal(32, name="total"), Signal(signed(bits), name="term")
     first, wrong = Signal(name="first"), Signal(name="wrong")
     m.d.comb += wrong.eq(ecp5_accumulator.accumulate(m, total, term, first)
                          != array.portable(m, total, term, first)[:32])
@@ -28,11 +28,13 @@ def prove(folder: Path) -> bool:
     return run.returncode == 0 and "no model found: SUCCESS" in run.stdout
 
 
-def test_it_is_the_portable_sum(tmp_path: Path) -> None:
-    assert prove(tmp_path)
+@pytest.mark.parametrize("bits", [16, 17])
+def test_it_is_the_portable_sum(bits: int, tmp_path: Path) -> None:
+    """Of products of two int8, and of a uint8 and an int8."""
+    assert prove(tmp_path, bits)
 
 
 @pytest.mark.parametrize("name", ["A_XOR_B_UNLESS_C", "GENERATE"])
 def test_the_proof_sees_a_wrong_table(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ecp5_accumulator, name, getattr(ecp5_accumulator, name) ^ (1 << 9 if name[0] == "A" else 1))
-    assert not prove(tmp_path)
+    assert not prove(tmp_path, 16)

@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from amaranth.hdl import Elaboratable, Module, Signal
+from amaranth.hdl import Cat, Elaboratable, Module, Signal
 from amaranth.sim import Simulator
 
 from golden import convolution
@@ -24,14 +24,14 @@ DEPTH = 1 << 13
 
 
 class Datapath(Elaboratable):
-    """Two operand memories feeding the array, as the core has them."""
+    """Two operand memories feeding the array, as the core has them; with ``uint8`` operand a may be unsigned."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int, *, uint8: bool = False) -> None:
+        self.size, self.uint8 = size, uint8
         self.memories = [SkewedMemory(lanes=size, depth=DEPTH, width=8) for _ in range(2)]
         self.issuer = Issuer(size=size)
-        self.feeders = [Feeder(size=size, rows=True), Feeder(size=size, rows=False)]
-        self.array = SystolicArray(size=size)
+        self.feeders = [Feeder(size=size, rows=True, bits=8 + uint8), Feeder(size=size, rows=False)]
+        self.array = SystolicArray(size=size, a_bits=8 + uint8)
         self.drain = DrainController(size=size, delay=Feeder.latency + self.array.drain_delay - ACC_DELAY)
         self.last = Signal()
 
@@ -43,7 +43,9 @@ class Datapath(Elaboratable):
             a.r_en.eq(issuer.read), a.r_addr.eq(issuer.a_addr), b.r_en.eq(issuer.read), b.r_addr.eq(issuer.b_addr),
             feed_a.slot.eq(issuer.slot), feed_b.slot.eq(issuer.slot), feed_a.pad.eq(issuer.pad),
             feed_a.rotated.eq(~issuer.loops.grad), feed_b.rotated.eq(issuer.loops.b_rotated),
-            feed_a.banks.eq(a.r_data), feed_b.banks.eq(b.r_data),
+            *(bank.eq(Cat(value, value[-1] & ~feed_a.unsigned).as_signed() if self.uint8 else value)
+              for bank, value in zip(feed_a.banks, a.r_data, strict=True)),
+            feed_b.banks.eq(b.r_data),
             self.array.a.eq(feed_a.lanes), self.array.first.eq(feed_a.first), self.array.b.eq(feed_b.lanes),
             drain.row.eq(issuer.row), drain.boundary.eq(issuer.boundary), drain.last.eq(issuer.closing & self.last),
         ]
@@ -115,23 +117,30 @@ def golden(product, x, y, weights):
     return pixels.sum(axis=0, keepdims=True), x, pixels
 
 
-def operands(rng, product):
-    """Random x, y and weights with extreme values among them."""
+def operands(rng, product, *, unsigned=False):
+    """Random x, y and weights with extreme values among them; x may be ``unsigned``."""
     window = product.window
     sizes = ((product.planes, *product.shape, product.cin), (product.planes, *window.output(*product.shape),
              product.cout), (window.height * window.width * product.cin, product.cout))
-    return [rng.choice([-128, -127, 127, *rng.integers(-127, 128, 30)], size).astype(np.int8) for size in sizes]
+    x, *others = [rng.choice([-128, -127, 127, *rng.integers(-127, 128, 30)], size).astype(np.int8) for size in sizes]
+    if unsigned:
+        x = rng.choice([0, 1, 127, 128, 254, 255, *rng.integers(0, 256, 30)], x.shape).astype(np.uint8)
+    return x, *others
 
 
-async def check(ctx, dut, product, seed, scalar=None):
-    """Run ``product``; every element comes once, in the tiles' cycles."""
-    x, y, weights = operands(np.random.default_rng(seed), product)
+async def check(ctx, dut, product, seed, scalar=None, *, unsigned=False, given=None):
+    """Run ``product`` with the operands ``given``, or random ones; every element comes once, in the tiles' cycles.
+
+    ``unsigned``: operand a is, which must be x then.
+    """
+    x, y, weights = given or operands(np.random.default_rng(seed), product, unsigned=unsigned)
     wanted, a, b = golden(product, x if scalar is None else with_scalar(x, scalar, 0), y, weights)
     a = x if scalar is not None else a
     dst, *images = product.images
     for memory, image, values in zip(dut.memories, images, (a, b), strict=True):
-        await store(ctx, memory, image.base, words(values.reshape(-1, image.cols), image))
-    for name, value in (("ones", product.phase == "ones"), ("add", scalar is not None), ("scalar", scalar or 0)):
+        await store(ctx, memory, image.base, words(values.view(np.int8).reshape(-1, image.cols), image))
+    for name, value in (("ones", product.phase == "ones"), ("add", scalar is not None), ("scalar", scalar or 0),
+                        *[("unsigned", unsigned)] * dut.uint8):
         ctx.set(getattr(dut.feeders[0], name), value)
     await ctx.tick()
     result = np.full((dst.rows * dst.stride, dst.lanes), NEVER)
@@ -141,10 +150,11 @@ async def check(ctx, dut, product, seed, scalar=None):
     assert (got[:, dst.cols:] == NEVER).all()
     closing = 1 + Issuer.DELAY  # cycles a part is busy after its last slot was made
     assert taken == sum(len(list(product.slots(odd))) + closing for odd in product.parities)
+    return got[:, :dst.cols]
 
 
-def simulate(size, bench):
-    dut = Datapath(size)
+def simulate(size, bench, *, uint8=False):
+    dut = Datapath(size, uint8=uint8)
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)
 
@@ -166,8 +176,9 @@ def corners(phase, size):
 
 
 @pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize("size", [4, 8, 12])
-def test_products(phase, size):
+@pytest.mark.parametrize(("size", "uint8"), [(4, False), (4, True), (8, False), (12, False)],
+                         ids=["4", "4_uint8", "8", "12"])
+def test_products(phase, size, uint8):
     seed = 1000 + size
     print("seed", seed)
     rng = random.Random(seed)
@@ -175,9 +186,10 @@ def test_products(phase, size):
 
     async def bench(ctx, dut):
         for product in cases:
-            await check(ctx, dut, product, seed)
+            for unsigned in (False, True) if uint8 and phase in ("forward", "gradient") else (False,):
+                await check(ctx, dut, product, seed, unsigned=unsigned)
 
-    simulate(size, bench)
+    simulate(size, bench, uint8=uint8)
 
 
 @pytest.mark.parametrize("phase", ["forward", "gradient"])
@@ -189,3 +201,31 @@ def test_an_added_scalar_leaves_the_padding_zero(phase):
             await check(ctx, dut, product, 7, scalar)
 
     simulate(4, bench)
+
+
+@pytest.mark.parametrize("phase", ["forward", "gradient"])
+def test_a_scalar_added_to_unsigned(phase):
+    """Of both signs, up to the largest; and to the signed operand of the same datapath, with -128 in it."""
+    product = Product(phase, 4, 2, (3, 4), 5, 3, Window(3, 3, 1, 2, 1, 1), (0, 3, 5))
+
+    async def bench(ctx, dut):
+        for unsigned, scalars in ((True, (-255, 0, 255)), (False, (-127, 0, 127)), (True, (-1, 128))):
+            for scalar in scalars:
+                await check(ctx, dut, product, 7, scalar, unsigned=unsigned)
+
+    simulate(4, bench, uint8=True)
+
+
+@pytest.mark.parametrize("weight", [-128, 127])
+def test_the_largest_sums(weight):
+    """Beyond the integers of float32: all terms of one sign and as large as they can be."""
+    product = Product("forward", 4, 5, (1, 1), 600, 3)
+    y, weights = np.zeros((5, 1, 1, 3), np.int8), np.full((600, 3), weight, np.int8)
+
+    async def bench(ctx, dut):
+        for pixel in (255, -128):
+            x = np.full((5, 1, 1, 600), pixel, np.uint8 if pixel > 0 else np.int8)
+            sums = await check(ctx, dut, product, 0, unsigned=pixel > 0, given=(x, y, weights))
+            assert (sums == 600 * pixel * weight).all()
+
+    simulate(4, bench, uint8=True)

@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from amaranth.sim import Simulator
 
 from golden import numerics
@@ -11,6 +12,7 @@ from shiftgrad.isa import HISTORY, SUM_BITS_MAX
 SEED = 31
 INPUTS = ("grad", "e_x", "e_y", "e_add", "e_dst", "most", "rate", "delayed", "measured", "zero", "log2", "freeze")
 EDGES = (-60, -59, -1, 0, 1, 59, 60)
+UINT8 = pytest.mark.parametrize("uint8", [False, True])
 
 
 def random_inputs(rng):
@@ -32,13 +34,13 @@ def random_inputs(rng):
     return values, exponent(), rng.choice([0, 1, 7, 8, rng.randint(0, 8)]), history
 
 
-def expected(values, exponent, count, history):
-    """What the golden machine computes for these inputs; and the new history."""
+def expected(values, exponent, count, history, *, unsigned=None):
+    """What the golden machine computes for these inputs; and the new history. ``unsigned``: None where there is none"""
     e_acc = values["e_x"] + values["e_y"]
     g = numerics.guard_shift(e_acc, values["e_add"], values["most"]) if values["grad"] else 0
     e_v = e_acc - g
     largest = 0 if values["zero"] else 1 << values["log2"]
-    own = numerics.own_exponent(largest, e_v, exponent)
+    own = numerics.own_exponent(largest, e_v, exponent, unsigned=bool(unsigned))
     used = history[:count] if values["delayed"] else []
     e_t = numerics.target_exponent(own, used)
     kept = history[:count]
@@ -50,13 +52,13 @@ def expected(values, exponent, count, history):
         "guard": max(g, 0),
         "drop": max(-g, 0),
         "align": max(-31, min(31, values["e_add"] - 3 * values["grad"] - e_v)),
-        "shift": max(numerics.REQUANTISE_MIN, min(32, e_t - e_v)),
+        "shift": max(numerics.REQUANTISE_MIN - (unsigned is not None), min(32, e_t - e_v)),
         "step": max(numerics.UPDATE_MIN, min(32, values["e_dst"] + values["rate"] - e_t)),
     }, numerics.push_history(kept, own) if pushed else kept
 
 
-def simulate(bench):
-    dut = ExponentUnit()
+def simulate(bench, *, uint8=False):
+    dut = ExponentUnit(uint8=uint8)
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)
 
@@ -74,15 +76,20 @@ async def apply(ctx, dut, values, exponent, count, history):
     await ctx.tick().repeat(dut.LATENCY)
 
 
-def test_against_golden():
+@UINT8
+def test_against_golden(uint8):
     print("seed", SEED)
     rng = random.Random(SEED)
-    drops = set()
+    drops, unsigned = set(), None
 
     async def bench(ctx, dut):
+        nonlocal unsigned
         for _ in range(2000):
             inputs = random_inputs(rng)
-            wanted, history = expected(*inputs)
+            if uint8:
+                unsigned = rng.randint(0, 1)
+                ctx.set(dut.unsigned, unsigned)
+            wanted, history = expected(*inputs, unsigned=unsigned)
             await apply(ctx, dut, *inputs)
             assert {name: ctx.get(getattr(dut, name)) for name in wanted} == wanted, inputs
             new = ctx.get(dut.new_scale)
@@ -90,7 +97,7 @@ def test_against_golden():
             assert list(new.history)[:new.count] == history, inputs
             drops.add(wanted["drop"])
 
-    simulate(bench)
+    simulate(bench, uint8=uint8)
     assert drops == set(range(SUM_BITS_MAX - 16 + 1))
 
 
@@ -123,3 +130,31 @@ def test_a_range_pass_is_wanted_without_history_only():
         assert before == 13
 
     simulate(bench)
+
+
+def test_an_unsigned_result_has_one_less():
+    """Of every magnitude: its own exponent, the shift to it, and the one beyond the end of the range."""
+    async def bench(ctx, dut):
+        for log2 in range(32):
+            for unsigned in (1, 0):
+                for e_x, wanted in ((5, 5 + log2 - 7 - unsigned), (-60, max(-60, log2 - 67 - unsigned))):
+                    ctx.set(dut.unsigned, unsigned)
+                    values = dict.fromkeys(INPUTS, 0) | {"e_x": e_x, "measured": 1, "log2": log2}
+                    await apply(ctx, dut, values, 0, 0, [0] * HISTORY)
+                    new = ctx.get(dut.new_scale)
+                    assert (ctx.get(dut.e_t), new.exponent, new.history[0]) == (wanted,) * 3, (log2, unsigned)
+                    assert ctx.get(dut.shift) == wanted - e_x
+
+    simulate(bench, uint8=True)
+
+
+def test_the_least_shift():
+    """That of a history far below: -8 where results may be unsigned, whatever they are."""
+    async def bench(ctx, dut):
+        for unsigned in (0, 1):
+            ctx.set(dut.unsigned, unsigned)
+            for e_t in (-6, -7, -8, -9, -60):
+                await apply(ctx, dut, dict.fromkeys(INPUTS, 0) | {"delayed": 1}, 0, 1, [e_t] * HISTORY)
+                assert ctx.get(dut.shift) == max(-8, e_t)
+
+    simulate(bench, uint8=True)

@@ -13,9 +13,12 @@ from hw.lane import Lane, LaneControl
 SEED = 721
 INT32 = (-(1 << 31), (1 << 31) - 1)
 ACC = [0, 1, -1, 127, 128, -127, -128, 180, 181, 182, 255, *INT32, INT32[0] + 1]
+ACC_UINT8 = [*ACC, 254, 256, -255, -256, 361, 362, 363, 510, 511]
 OP16 = [0, 1, -1, 32767, -32768, -32767]
 OP8 = [0, 1, -1, 127, -127]
 WAIT = Lane.W_LATENCY + 1
+FORMS = pytest.mark.parametrize("unsigned", [None, 0, 1], ids=["int8", "signed", "unsigned"])  # None: there is no port
+UINT8 = pytest.mark.parametrize("uint8", [False, True])
 
 
 class Bench:
@@ -25,6 +28,7 @@ class Bench:
         self.ctx, self.dut, self.rng = ctx, dut, rng
         self.state = default_seeds(dut.index + 1)[-1]
         self.saturated = 0
+        self.unsigned = 0
 
     def draw(self):
         self.state = xorshift_step(self.state)
@@ -43,7 +47,7 @@ class Bench:
         v = numerics.backward_value(v, np.array([gate]) if ctl["mask"] else None)
         if not keep:
             return 0, 0, 0, 0
-        q, clipped = numerics.requantise(v, ctl["shift"], draws and draws[0])
+        q, clipped = numerics.requantise(v, ctl["shift"], draws and draws[0], unsigned=bool(self.unsigned))
         bound = numerics.BOUND16 if ctl["wide"] else numerics.BOUND8
         w_new = numerics.update(w, q.astype(np.int64), ctl["step"], draws[1], bound=bound) if draws else None
         if ctl["grad"] and ctl["range_pass"]:
@@ -67,6 +71,8 @@ class Bench:
         """Present ``rows`` (None: a gap; else keep, acc, op2, w[, gate]) one a cycle, check each answer in its cycle"""
         ctx, dut, rng = self.ctx, self.dut, self.rng
         ctx.set(dut.ctl, ctl)
+        if dut.uint8:
+            ctx.set(dut.unsigned, self.unsigned)
         await ctx.tick().repeat(Lane.CTL_SETUP)
         rows = [row and (*row[:4], row[4] if len(row) > 4 else rng.getrandbits(1)) for row in rows]
         answers = [row and self.expect(ctl, *row) for row in rows]
@@ -98,9 +104,9 @@ class Bench:
         assert ctx.get(dut.seed_state) == int(self.state)
 
 
-def simulate(bench):
+def simulate(bench, *, uint8=False):
     print("seed", SEED)
-    dut = Lane(index=3)
+    dut = Lane(index=3, uint8=uint8)
 
     async def testbench(ctx):
         await bench(Bench(ctx, dut, random.Random(SEED)))
@@ -120,8 +126,8 @@ def accumulator(rng, bits=32):
     return rng.randint(-(1 << bits - 1), (1 << bits - 1) - 1) >> rng.randrange(bits)
 
 
-def forward_rows(rng, count, gaps):
-    corners = [(1, acc, op2, 0) for acc in ACC for op2 in OP16]
+def forward_rows(rng, count, gaps, accumulators=ACC):
+    corners = [(1, acc, op2, 0) for acc in accumulators for op2 in OP16]
     found = [(rng.random() < 0.9, accumulator(rng), accumulator(rng, 16), 0) for _ in range(count)]
     return spread(rng, rng.sample(corners, 12) + found, gaps)
 
@@ -141,35 +147,81 @@ def spread(rng, rows, gaps):
 
 
 @pytest.mark.parametrize("gaps", [0, 1])
-def test_forward_and_backward(gaps):
+@FORMS
+def test_forward_and_backward(unsigned, gaps):
+    """Unsigned results are those of ReLU."""
+    uint8 = unsigned is not None
+    least, accumulators = (-8, ACC_UINT8) if uint8 else (-7, ACC)
+    relu = {"relu": 1} if unsigned else {}
+
     async def bench(b):
-        rng = b.rng
+        rng, b.unsigned = b.rng, unsigned
         for align in range(-31, 32):
-            await b.rows(control(add=1, align=align, shift=rng.randint(-7, 32)), forward_rows(rng, 10, gaps))
-        for shift in range(-7, 33):
+            await b.rows(control(add=1, align=align, shift=rng.randint(least, 32), **relu),
+                         forward_rows(rng, 10, gaps, accumulators))
+        for shift in range(least, 33):
             added = {"add": 1, "align": rng.randint(-20, 20)}
             kind = rng.choice([{"relu": 1}, {"mask": 1}, {}, {"relu": 1, **added}, {"mask": 1, **added}])
-            await b.rows(control(shift=shift, guard=rng.randrange(17), **kind), forward_rows(rng, 10, gaps))
+            await b.rows(control(shift=shift, guard=rng.randrange(17), **kind | relu),
+                         forward_rows(rng, 10, gaps, accumulators))
 
-    simulate(bench)
+    simulate(bench, uint8=uint8)
+
+
+# shift: accumulators after ReLU and what they are rounded to
+BOUNDS = {
+    -8: {0: 0, 1: 256, 2: 512, -1: 0, INT32[1]: INT32[1] << 8},
+    -7: {0: 0, 1: 128, 2: 256, -2: 0},
+    0: {-1: 0, 0: 0, 1: 1, 127: 127, 128: 128, 254: 254, 255: 255, 256: 256, INT32[0]: 0, INT32[1]: INT32[1]},
+    1: {1: 0, 3: 2, 253: 126, 254: 127, 255: 128, 507: 254, 508: 254, 509: 254, 510: 255, 511: 256, 512: 256},
+    24: {INT32[0]: 0, INT32[1]: 128, (127 << 24) - 1: 127, 1 << 23: 0, 3 << 22: 1},
+    32: {INT32[1]: 0},
+}
+
+
+@pytest.mark.parametrize("shift", BOUNDS)
+def test_bounds_of_both_kinds(shift):
+    """In one lane, int8 after uint8 and the reverse; a range pass counts nothing."""
+    async def bench(b):
+        ctl, rows = control(relu=1, shift=shift), [(1, acc, 0, 0) for acc in BOUNDS[shift]]
+        for b.unsigned, bound in ((1, 255), (0, 127), (1, 255)):
+            b.saturated, rounded = 0, BOUNDS[shift].values()
+            assert [b.expect(ctl, *row, 0)[1] for row in rows] == [min(value, bound) for value in rounded]
+            await b.rows(ctl | {"range_pass": 1}, rows)
+            assert b.saturated == 0
+            await b.rows(ctl, rows)
+            assert b.saturated == sum(value > bound for value in rounded)
+
+    simulate(bench, uint8=True)
+
+
+def test_an_unsigned_mantissa_below_zero_is_an_error():
+    async def bench(b):
+        b.unsigned = 1
+        await b.rows(control(), [(1, -1, 0, 0)])
+
+    with pytest.raises(AssertionError, match="lane 3: mantissa"):
+        simulate(bench, uint8=True)
 
 
 @pytest.mark.parametrize("gaps", [0, 1])
-def test_gradient(gaps):
+@UINT8
+def test_gradient(uint8, gaps):
     async def bench(b):
         rng = b.rng
         for i in range(70):
             guard, wide = i % 17, rng.getrandbits(1)
             align = rng.choice([rng.randint(-31, 31), rng.randint(-8, 20)])
-            ctl = control(grad=1, add=1, wide=wide, guard=guard, align=align, shift=rng.randint(-7, 32),
+            ctl = control(grad=1, add=1, wide=wide, guard=guard, align=align, shift=rng.randint(-7 - uint8, 32),
                           step=rng.randint(-15, 32), range_pass=rng.random() < 0.2)
             await b.rows(ctl, gradient_rows(rng, 20, gaps, wide, guard))
 
-    simulate(bench)
+    simulate(bench, uint8=uint8)
 
 
 @pytest.mark.parametrize("wide", [0, 1])
-def test_every_step(wide):
+@UINT8
+def test_every_step(uint8, wide):
     """Every s2, with mantissas that are not saturated and with weights at their bounds."""
     async def bench(b):
         rng = b.rng
@@ -177,7 +229,7 @@ def test_every_step(wide):
             rows = [(1, rng.randint(-127, 127) << 8, 0, w) for w in OP8 for _ in range(3)]
             await b.rows(control(grad=1, add=1, wide=wide, shift=8, step=step), rows)
 
-    simulate(bench)
+    simulate(bench, uint8=uint8)
 
 
 def test_most_negative_value():

@@ -29,6 +29,20 @@ def test_comparisons_of_every_byte() -> None:
     run(m, testbench)
 
 
+def test_greater_of_an_odd_number_of_bits() -> None:
+    m, x, y, above = Module(), Signal(9), Signal(9), Signal()
+    m.d.comb += above.eq(greater(x, y))
+
+    async def testbench(ctx) -> None:
+        for a in range(512):
+            ctx.set(x, a)
+            for b in (a, *(a ^ 1 << bit for bit in range(9)), a ^ 255, a ^ 511):
+                ctx.set(y, b)
+                assert ctx.get(above) == (a > b), (a, b)
+
+    run(m, testbench)
+
+
 @pytest.mark.parametrize("factor", [1, 2, 3, 7, 9, 12, 16, 147])
 def test_times(factor: int) -> None:
     m, x = Module(), Signal(signed(9))

@@ -87,7 +87,7 @@ def simulate(dut, platform=None):
     simulator.run()
 
 
-WIDTHS = pytest.mark.parametrize(("a_bits", "b_bits"), [(8, 8), (8, 16), (18, 18), (3, 17)])
+WIDTHS = pytest.mark.parametrize(("a_bits", "b_bits"), [(8, 8), (8, 16), (9, 8), (9, 16), (18, 18), (3, 17)])
 
 
 @WIDTHS

@@ -1,19 +1,22 @@
 """hw.operand against the golden machine: products of a descriptor, and its checks one by one and together."""
 
 import random
+from dataclasses import replace
 
+import pytest
 from amaranth.sim import Simulator
 
 from golden.issue import Issuer, Stop
 from golden.machine import GoldenMachine
 from hw.operand import OperandCheck
 from shiftgrad.config import Config
-from shiftgrad.isa import HISTORY, Memory, Status
+from shiftgrad.isa import HISTORY, UNSIGNED, Memory, Status
 from sim.programs import descriptor
 
 SEED = 404
 CONFIG = Config(name="small", size=12, act_words=500, err_words=499, wgt_words=1 << 16, mom_words=1 << 16, vec_words=40,
                 program_words=16, tensors=50, classes=20)
+CONFIGS = pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, unsigned=True)], ids=["int8", "uint8"])
 DEEP = Config(name="deep", size=4, act_words=1 << 17, err_words=(1 << 17) - 1, tensors=256)
 
 
@@ -21,14 +24,14 @@ def entry_of(tensor):
     """A golden Tensor as a Descriptor."""
     names = ("base", "stride", "planes", "cols", "memory")
     history = [*tensor.history, *[0] * HISTORY][:HISTORY]
-    return {name: getattr(tensor, name) for name in names} | {
+    return {name: getattr(tensor, name) for name in names} | ({"memory": UNSIGNED} if tensor.unsigned else {}) | {
         "height": tensor.height - 1, "width": tensor.width - 1,
         "scale": {"exponent": tensor.exponent, "count": tensor.count, "history": history}}
 
 
-def golden_status(machine, index, memory):
+def golden_status(machine, index, memory, unsigned):
     try:
-        Issuer(machine.config).operand(index, memory, machine.table)
+        Issuer(machine.config).operand(index, memory, machine.table, unsigned=unsigned)
     except Stop as stop:
         return stop.status
     return Status.RESET
@@ -94,16 +97,18 @@ def cases(rng, config, memory):
     yield blank | {"planes": 65535, "height": 255, "width": 255, "cols": 65535, "stride": 65535}
 
 
-async def check(ctx, dut, machine, fields, memory, index):
+async def check(ctx, dut, machine, fields, memory, index, *, unsigned=False):
     """The answer LATENCY cycles after ``start``; returns the status."""
     machine.table[index] = descriptor(**fields)
     tensor = machine.tensor(index)
     for name, value in (("memory", memory), ("id", index), ("entry", entry_of(tensor)), ("start", 1)):
         ctx.set(getattr(dut, name), value)
+    if machine.config.unsigned:
+        ctx.set(dut.unsigned, unsigned)
     await ctx.tick()
     ctx.set(dut.start, 0)
     await ctx.tick().repeat(dut.LATENCY - 1)
-    wanted = golden_status(machine, index, memory)
+    wanted = golden_status(machine, index, memory, unsigned)
     assert ctx.get(dut.status) == wanted, fields
     if wanted == Status.RESET:
         operand, line = ctx.get(dut.operand), tensor.width * tensor.stride
@@ -120,19 +125,44 @@ def simulate(dut, bench):
     simulator.run()
 
 
-def test_checks_and_products():
+@CONFIGS
+def test_checks_and_products(config):
+    """On machines that know unsigned tensors, each descriptor where those may be, and unsigned or not at random."""
     print("seed", SEED)
     rng = random.Random(SEED)
-    dut, machine = OperandCheck(config=CONFIG), GoldenMachine(CONFIG)
-    seen = set()
+    dut, machine = OperandCheck(config=config), GoldenMachine(config)
+    seen = {False: set(), True: set()}
 
     async def bench(ctx):
         for memory in Memory:
-            for fields in cases(rng, CONFIG, memory):
-                seen.add(await check(ctx, dut, machine, fields, memory, rng.randrange(CONFIG.tensors)))
+            for fields in cases(rng, config, memory):
+                unsigned = config.unsigned and rng.random() < 0.5
+                if unsigned and rng.random() < 0.5:
+                    fields = fields | {"memory": UNSIGNED}
+                status = await check(ctx, dut, machine, fields, memory, rng.randrange(CONFIG.tensors),
+                                     unsigned=unsigned)
+                seen[fields["memory"] == UNSIGNED].add(status)
 
     simulate(dut, bench)
-    assert seen == {Status.RESET, Status.BAD_TENSOR, Status.BAD_SHAPE, Status.OUT_OF_RANGE, Status.OVERFLOW}
+    every = {Status.RESET, Status.BAD_TENSOR, Status.BAD_SHAPE, Status.OUT_OF_RANGE, Status.OVERFLOW}
+    assert seen == {False: every, True: every if config.unsigned else {Status.BAD_TENSOR}}
+
+
+@CONFIGS
+@pytest.mark.parametrize("memory", Memory)
+def test_unsigned_is_activations_that_may_be(config, memory):
+    """Code 5 is right for ACT, when it may be unsigned, and then so is ACT's own; no other code ever is."""
+    dut, machine = OperandCheck(config=config), GoldenMachine(config)
+
+    async def bench(ctx):
+        for unsigned in (False, True)[:1 + config.unsigned]:
+            for code in range(8):
+                right = code == memory or (code == UNSIGNED and memory == Memory.ACT and unsigned)
+                fields = {"memory": code, "planes": 3, "cols": 5, "stride": 1}
+                status = await check(ctx, dut, machine, fields, memory, 7, unsigned=unsigned)
+                assert status == (Status.RESET if right else Status.BAD_TENSOR), (code, unsigned)
+
+    simulate(dut, bench)
 
 
 def test_the_deepest_memory():

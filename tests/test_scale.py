@@ -32,8 +32,12 @@ def numbers(rng, width, count):
     return [x for x in corners if low <= x <= high] + wide
 
 
-@pytest.mark.parametrize(("kind", "narrow", "even"), [(Lane.SCALE, 0, 0), (Lane.SCALE, 0, 1), (Lane.STEP, 0, 0),
-                                                      (Lane.STEP, 1, 0)])
+UINT8 = Lane.SCALE | {"least": -8, "out_width": 9}  # of a lane whose mantissas may be unsigned
+
+
+@pytest.mark.parametrize(("kind", "narrow", "even"), [
+    (Lane.SCALE, 0, 0), (Lane.SCALE, 0, 1), (Lane.STEP, 0, 0), (Lane.STEP, 1, 0), (UINT8, 0, 1), (UINT8, 1, 0),
+    (UINT8, 1, 1)])
 def test_scale(kind, narrow, even):
     print("seed", SEED)
     rng = random.Random(SEED)
@@ -49,7 +53,7 @@ def test_scale(kind, narrow, even):
             x = numbers(rng, dut.width, 20)
             x += [(2 * k + 1 << s) >> 1 for k in (-3, -2, -1, 0, 1, 2) if 0 < s < dut.width - 3]  # ties
             r = [HALF if even else rng.choice([HALF, HALF, 0, TOP, rng.randint(0, TOP)]) for _ in x]
-            rounded = (numerics.nearest(np.array(x), s) if even
+            rounded = (numerics.nearest(np.array(x), s, least=dut.least) if even
                        else numerics.stochastic(np.array(x), s, np.array(r), least=dut.least))
             wanted = numerics.saturate(rounded, bound)
             got = []

@@ -12,15 +12,17 @@ from hw.vector import VectorControl, VectorUnit
 
 SEED = 4711
 SIZES = pytest.mark.parametrize("size", [4, 8])
+FORMS = pytest.mark.parametrize("bits", [8, 9], ids=["int8", "uint8"])
 
 
 @dataclass
 class Image:
-    """A tensor [planes, height, width, cols] at ``base`` of ``memory`` ([words, T]), whatever that holds."""
+    """A tensor [planes, height, width, cols] at ``base`` of ``memory`` ([words, T] of int8), whatever that holds."""
 
     memory: np.ndarray
     shape: tuple
     base: int
+    unsigned: bool = False
 
     @property
     def stride(self):
@@ -30,6 +32,7 @@ class Image:
     def values(self):
         planes, height, width, cols = self.shape
         words = self.memory[self.base:self.base + planes * height * width * self.stride]
+        words = words.view(np.uint8) if self.unsigned else words
         return words.reshape(planes, height, width, -1)[..., :cols].astype(np.int64)
 
     @property
@@ -73,11 +76,15 @@ def flat(values):
 
 
 class Source:
-    """Python's skewed memory: lane n shows in cycle t + READ_LATENCY + n what the root asked in t, until the next."""
+    """Python's skewed memory: lane n shows in cycle t + READ_LATENCY + n what the root asked in t, until the next.
 
-    def __init__(self, size):
+    Lanes of 9 bits go on with a zero when ``unsigned``, else with the sign.
+    """
+
+    def __init__(self, size, bits):
         self.asked = [None] * (READ_LATENCY + size)
         self.lanes = [0] * size
+        self.bits, self.unsigned = bits, False
 
     def cycle(self, word):
         """``word`` is what the root asks for in this cycle, or None; returns the lanes of this cycle, packed."""
@@ -85,7 +92,8 @@ class Source:
         for n in range(len(self.lanes)):
             if (seen := self.asked[READ_LATENCY + n]) is not None:
                 self.lanes[n] = int(seen[n])
-        return sum((value & 0xFF) << 8 * n for n, value in enumerate(self.lanes))
+        mask = 0xFF if self.unsigned else (1 << self.bits) - 1
+        return sum((value & mask) << self.bits * n for n, value in enumerate(self.lanes))
 
 
 def split(packed, bits, count):
@@ -97,7 +105,7 @@ def split(packed, bits, count):
 class Bench:
     def __init__(self, ctx, dut):
         self.ctx, self.dut, self.size = ctx, dut, dut.size
-        self.first, self.second = Source(dut.size), Source(dut.size)
+        self.first, self.second = Source(dut.size, dut.bits), Source(dut.size, dut.bits)
         self.due = {}  # cycle -> lane -> acc and op2
         self.now = 0
 
@@ -107,6 +115,9 @@ class Bench:
         ctx.set(dut.control, {name: job.control.get(name, 0) for name, _ in VectorControl.as_shape()})
         for name, image in job.operands.items():
             ctx.set(getattr(dut, name), image.operand)
+        streams = "ba" if job.control.get("total", "route" in job.control) else "ab"
+        for stream, name in zip((self.first, self.second), streams, strict=True):
+            stream.unsigned = name in job.operands and job.operands[name].unsigned
         for _ in range(3):
             await self.cycle(job, None)
         ctx.set(dut.start, 1)
@@ -149,15 +160,15 @@ class Bench:
                 self.due.setdefault(self.now + VectorUnit.ACC_DELAY + n, {})[n] = (expected[2][n], expected[3][n])
         if due := self.due.pop(self.now, None):
             acc = split(ctx.get(dut.acc.as_value()), 32, self.size)
-            op2 = split(ctx.get(dut.op2.as_value()), 8, self.size)
+            op2 = split(ctx.get(dut.op2.as_value()), dut.bits, self.size)
             assert {n: (acc[n], op2[n]) for n in due} == due, self.now
         await ctx.tick()
         self.now += 1
         return token
 
 
-def simulate(size, jobs):
-    dut = VectorUnit(size=size)
+def simulate(size, jobs, *, bits=8):
+    dut = VectorUnit(size=size, bits=bits)
 
     async def testbench(ctx):
         bench = Bench(ctx, dut)
@@ -172,15 +183,21 @@ def simulate(size, jobs):
 
 
 class Make:
-    """Passes over random memories; every value occurs, also in the lanes beyond a tensor's columns."""
+    """Passes over random memories; every value occurs, also in the lanes beyond a tensor's columns.
 
-    def __init__(self, size, low=-128, high=127, *, seed=SEED, depth=4096):
+    With ``bits`` 9 activations are ``unsigned``, or one half of them.
+    """
+
+    def __init__(self, size, low=-128, high=127, *, seed=SEED, depth=4096, bits=8, unsigned=None):
         print("seed", seed)
-        self.rng, self.size = np.random.default_rng(seed), size
+        self.rng, self.size, self.bits, self.unsigned = np.random.default_rng(seed), size, bits, unsigned
         self.act, self.err = (self.rng.integers(low, high + 1, (depth, size)).astype(np.int8) for _ in range(2))
 
     def image(self, memory, *shape):
-        return Image(memory, shape, int(self.rng.integers(0, len(memory) - self.words(shape) + 1)))
+        base = int(self.rng.integers(0, len(memory) - self.words(shape) + 1))
+        if self.bits == 8 or memory is self.err:
+            return Image(memory, shape, base)
+        return Image(memory, shape, base, bool(self.rng.integers(2)) if self.unsigned is None else self.unsigned)
 
     def words(self, shape):
         return int(np.prod(shape[:3])) * -(-shape[3] // self.size)
@@ -238,18 +255,35 @@ class Make:
 
 
 @SIZES
-def test_add(size):
-    make = Make(size)
+@FORMS
+def test_add(bits, size):
+    make = Make(size, bits=bits)
     shapes = [(1, 1, 1, 1), (2, 3, 3, size + 1), (1, 2, 1, 3 * size), (3, 1, 1, size - 1), (1, 1, 5, 2 * size + 2)]
     scalars = [(vector.ONE, 0), (-32768, vector.TERM - 1), (-32768, -vector.TERM), (32767, -7), (0, 5)]
     simulate(size, [make.add(shape, factor=factor, term=term, column=factor < 0)
-                    for shape, (factor, term) in zip(shapes, scalars, strict=True)])
+                    for shape, (factor, term) in zip(shapes, scalars, strict=True)], bits=bits)
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_add_at_the_bounds(unsigned):
+    """Every value that an element may have, times the largest scalars of both signs; and as operand b."""
+    make = Make(4, bits=9, unsigned=unsigned)
+    make.act[:64] = np.arange(256).reshape(64, 4).astype(np.uint8).view(np.int8)
+    jobs = [make.add((64, 1, 1, 4), (64, 1, 1, 4), factor=factor, term=term)
+            for factor, term in ((-32768, -vector.TERM), (32767, vector.TERM - 1), (1, 0))]
+    for job in jobs:
+        job.operands["a"].base = job.operands["b"].base = 0
+        x = np.arange(256).reshape(64, 4)
+        x = x if unsigned else (x ^ 128) - 128
+        job.acc, job.op2 = x * job.control["factor"] + job.control["term"], x
+    simulate(4, jobs, bits=9)
 
 
 @SIZES
-def test_add_b_of_any_size(size):
+@FORMS
+def test_add_b_of_any_size(bits, size):
     """Forward: fewer channels, every second line and pixel; backward: more channels, zeros in between."""
-    make = Make(size)
+    make = Make(size, bits=bits)
     small = [(1, 1, 1), (2, 2, 3), (2, 3, 2), (3, 1, 2), (1, 4, 1)]
     jobs = []
     for planes, height, width in small:
@@ -258,15 +292,17 @@ def test_add_b_of_any_size(size):
             for more, fewer in ((1, 1), (size, size), (size + 1, size - 1), (3 * size - 1, 2), (2 * size, size + 1)):
                 jobs.append(make.add((planes, height, width, more), (*image, fewer), factor=-3, term=1000))
                 jobs.append(make.add((*image, fewer), (planes, height, width, more), backward=True, column=more == 1))
-    simulate(size, jobs)
+    simulate(size, jobs, bits=bits)
 
 
 @SIZES
+@FORMS
 @pytest.mark.parametrize("pair", [False, True])
-def test_sum(size, pair):
-    make = Make(size)
+def test_sum(size, bits, pair):
+    make = Make(size, bits=bits)
     shapes = [(1, 1, 1, 1), (1, 1, 1, size), (2, 3, 2, size + 1), (1, 2, 2, 3 * size - 1), (7, 1, 1, size - 1)]
-    simulate(size, [make.sum(shape, pair=pair, drop=drop) for shape, drop in zip(shapes, (0, 3, 1, 8, 0), strict=True)])
+    simulate(size, [make.sum(shape, pair=pair, drop=drop) for shape, drop in zip(shapes, (0, 3, 1, 8, 0), strict=True)],
+             bits=bits)
 
 
 def test_long_sum():
@@ -277,11 +313,26 @@ def test_long_sum():
     simulate(4, [job])
 
 
+def test_long_sum_of_unsigned():
+    """So many products of 255 and -128 that their sum just leaves int32 before it is shifted."""
+    rows = 16449
+    make = Make(4, -1, -1, depth=1 << 15, bits=9, unsigned=True)
+    make.err[:] = -128
+    job = make.sum((rows, 1, 1, 4), pair=True, drop=1)
+    assert job.acc == [[-32640 * 4 * rows >> 1]] and job.acc < -(1 << 30)
+    simulate(4, [job], bits=9)
+
+
 @SIZES
-def test_average(size):
-    make = Make(size)
+@FORMS
+def test_average(bits, size):
+    make = Make(size, bits=bits)
     shapes = [(1, 1, 1, 1), (2, 3, 2, 2 * size + 1), (3, 1, 1, size + 1), (1, 5, 1, 2), (2, 1, 4, size)]
-    simulate(size, [*(make.average(shape) for shape in shapes), Make(size, -128, -128).average((1, 40, 40, size))])
+    jobs = [*(make.average(shape) for shape in shapes), Make(size, -128, -128, bits=bits).average((1, 40, 40, size))]
+    if bits > 8:
+        jobs.append(Make(size, -1, -1, bits=bits, unsigned=True).average((1, 40, 40, size)))
+        assert (jobs[-1].acc == 255 * 1600).all()
+    simulate(size, jobs, bits=bits)
 
 
 @SIZES
@@ -295,25 +346,29 @@ WINDOWS = [(1, 1, 1), (2, 3, 2), (3, 1, 2), (1, 3, 1)]
 
 
 @SIZES
-def test_largest(size):
-    make = Make(size)
-    simulate(size, [make.largest(*image, cols) for image in WINDOWS for cols in (1, size, 2 * size + 1)])
+@FORMS
+def test_largest(bits, size):
+    make = Make(size, bits=bits)
+    simulate(size, [make.largest(*image, cols) for image in WINDOWS for cols in (1, size, 2 * size + 1)], bits=bits)
 
 
 @SIZES
+@FORMS
 @pytest.mark.parametrize("mask", [False, True])
-def test_route(size, mask):
-    make = Make(size)
-    simulate(size, [make.route(*image, cols, mask=mask) for image in WINDOWS for cols in (1, size, 2 * size + 1)])
+def test_route(size, bits, mask):
+    make = Make(size, bits=bits)
+    simulate(size, [make.route(*image, cols, mask=mask) for image in WINDOWS for cols in (1, size, 2 * size + 1)],
+             bits=bits)
 
 
 @pytest.mark.parametrize("mask", [False, True])
+@pytest.mark.parametrize(("bits", "unsigned"), [(8, False), (9, False), (9, True)], ids=["int8", "signed", "unsigned"])
 @pytest.mark.parametrize("low, high", [(0, 1), (-1, 0), (-128, -127), (126, 127), (-1, 1)])
-def test_route_ties(low, high, mask):
-    """The first of equal maxima wins; a maximum of 0 is masked."""
-    make = Make(4, low, high)
+def test_route_ties(low, high, bits, unsigned, mask):
+    """The first of equal maxima wins; a maximum of 0 is masked. Unsigned, what is below 0 here is from 128 to 255."""
+    make = Make(4, low, high, bits=bits, unsigned=unsigned)
     make.err[:] = make.rng.integers(-128, 128, make.err.shape)
-    simulate(4, [make.route(2, 3, 3, 7, mask=mask)])
+    simulate(4, [make.route(2, 3, 3, 7, mask=mask)], bits=bits)
 
 
 def every_kind(make, size):
@@ -333,11 +388,12 @@ def every_kind(make, size):
 
 
 @SIZES
-def test_every_kind_after_every_other(size):
-    make = Make(size, seed=SEED + size)
+@FORMS
+def test_every_kind_after_every_other(bits, size):
+    make = Make(size, seed=SEED + size, bits=bits)
     kinds = range(len(every_kind(make, size)))
     order = [kind for first in kinds for second in kinds for kind in (first, second)]
-    simulate(size, [every_kind(make, size)[kind] for kind in order])
+    simulate(size, [every_kind(make, size)[kind] for kind in order], bits=bits)
 
 
 @SIZES
