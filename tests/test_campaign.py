@@ -384,7 +384,7 @@ def test_a_broken_assertion_ends_the_call_and_not_the_process():
 
 
 def test_the_command_line(monkeypatch):
-    monkeypatch.setattr(campaign, "small_config", lambda size, *, dense: CONFIG)
+    monkeypatch.setattr(campaign, "small_config", lambda size, *, dense, unsigned: CONFIG)
     result = CliRunner().invoke(campaign.main, ["--size", "4", "--programs", "9", "--seed", "16"])
     assert result.exit_code == 0, result.output
     assert "seeds 16 to 24: 9 programs" in result.output and " 0 mismatches" in result.output
