@@ -244,12 +244,16 @@ def test_resume_refuses_another_run(tmp_path: Path) -> None:
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     path = tmp_path / "my run" / "c.npz"
     command = [sys.executable, "-m", "shiftgrad", "train", "--epochs", "500", "--save", str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
-        while not path.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        os.kill(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            deadline = time.monotonic() + 60
+            while not path.exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            os.kill(process.pid, signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert process.returncode == 130 and out == ""
     last = err.splitlines()[-1]
     step = checkpoints.load(path).step
