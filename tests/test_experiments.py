@@ -109,7 +109,7 @@ def test_tables_and_plots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
              **({"config": "golden_16x16"} if variant == "int8" else {}))
     written = report.write(store, docs)
     text = (docs / "experiments.md").read_text()
-    assert "| 32 |  | **85.00** (80.00 to 90.00) | 82.00 (one seed) |  | -3.00 | 2^-4, 2^-4 |" in text
+    assert "| 32 |  | **85.00** (80.00 to 90.00) | 82.00 (one seed) |  | -8.00 | 2^-4, 2^-4 |" in text
     assert "| 128 | **50.00** (one seed) |  |  |  |  | 2^-4 |" in text
     assert "| 1 |  | **70.00** (one seed) | 60.00 (one seed) | 69.00 (one seed) | -1.00 | 2^-4, 2^-4, 2^-4 |" in text
     assert "7 of 20 runs are done" in text and "(golden_16x16)" in text
