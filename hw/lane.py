@@ -132,6 +132,7 @@ class Lane(wiring.Component):
     """
 
     SCALE = {"width": 32, "least": -7, "out_width": 8, "steps": ((1, 2), (4, 8), (16, 32))}
+    UINT8_SCALE = SCALE | {"least": -8, "out_width": 9}  # where mantissas may be unsigned
     STEP = {"width": 8, "least": -15, "out_width": 16, "steps": ((1, 2), (4, 8), (16, 32))}
     SCALE_WAIT, STEP_WAIT = len(SCALE["steps"]), len(STEP["steps"])  # from x to the rounding word
 
@@ -195,8 +196,7 @@ class Lane(wiring.Component):
             self.seed_state.eq(lfsr.state),
         ]
 
-        wide = {"least": self.SCALE["least"] - 1, "out_width": 9} if self.uint8 else {}
-        m.submodules.scale = scale = Scale(**self.SCALE | wide)
+        m.submodules.scale = scale = Scale(**self.UINT8_SCALE if self.uint8 else self.SCALE)
         if self.uint8:
             m.d.comb += scale.narrow.eq(register(m, ~self.unsigned, "narrow"))
         m.d.comb += [
