@@ -35,13 +35,13 @@ class Gate(data.Struct):
 class PostProcessor(wiring.Component):
     """Lanes plus the address pipeline from a drain token to its last write.
 
+    A token in cycle x belongs to the accumulators that reach lane n in cycle x + ACC_DELAY + n; it comes from far away,
+    so the first cycle goes to a register. So does the first one of ``acc``, ``aux``, ``gate`` and ``old``.
+
     Parameters
     ----------
     size : T
     uint8 : mantissas may be unsigned
-
-    A token in cycle x belongs to the accumulators that reach lane n in cycle x + ACC_DELAY + n; it comes from far away,
-    so the first cycle goes to a register. So does the first one of ``acc``, ``aux``, ``gate`` and ``old``.
 
     Members
     -------
