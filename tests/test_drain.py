@@ -4,12 +4,12 @@ import gc
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from hw.array import ProcessingElement
 from hw.drain import DrainController
 from hw.feeder import Feeder
 from hw.post import PostProcessor
+from tests.rtl_bench import simulate
 
 SEED = 67
 SIZES = (4, 8, 12)
@@ -18,13 +18,6 @@ SIZES = (4, 8, 12)
 def core_delay(size):
     """From boundary to token, as the core has it."""
     return Feeder.latency + size - 1 + ProcessingElement.LATENCY - PostProcessor.ACC_DELAY
-
-
-def simulate(dut, bench):
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench)
-    simulator.run()
 
 
 def random_tiles(rng, size, count, lengths):

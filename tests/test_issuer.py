@@ -3,20 +3,13 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from golden.convolution import Window
 from hw.issuer import Issuer
 from tests.products import PHASES, Product, Row, Step, random_product
+from tests.rtl_bench import simulate
 
 SEED = 66
-
-
-def simulate(dut, bench):
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench)
-    simulator.run()
 
 
 def seen(ctx, dut):

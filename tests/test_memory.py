@@ -5,18 +5,11 @@ import random
 from itertools import pairwise
 
 import pytest
-from amaranth.sim import Simulator
 
 from hw.memory import READ_LATENCY, WRITE_DELAY, SkewedMemory
+from tests.rtl_bench import simulate
 
 SEED = 88
-
-
-def simulate(dut, bench):
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench)
-    simulator.run()
 
 
 def number(rng, width):

@@ -4,7 +4,6 @@ import random
 from dataclasses import replace
 
 import pytest
-from amaranth.sim import Simulator
 
 from golden.issue import Issuer, Stop
 from golden.machine import GoldenMachine
@@ -12,6 +11,7 @@ from hw.operand import OperandCheck
 from shiftgrad.config import Config
 from shiftgrad.isa import HISTORY, UNSIGNED, Memory, Status
 from sim.programs import descriptor
+from tests.rtl_bench import simulate
 
 SEED = 404
 CONFIG = Config(name="small", size=12, act_words=500, err_words=499, wgt_words=1 << 16, mom_words=1 << 16, vec_words=40,
@@ -116,13 +116,6 @@ async def check(ctx, dut, machine, fields, memory, index, *, unsigned=False):
         assert got == (tensor.height * tensor.width, tensor.rows, line, tensor.height * line % (1 << 17), tensor.end)
         assert operand.entry.base == tensor.base and operand.entry.scale.exponent == tensor.exponent
     return wanted
-
-
-def simulate(dut, bench):
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench)
-    simulator.run()
 
 
 @CONFIGS

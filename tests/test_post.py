@@ -10,6 +10,7 @@ from golden import numerics
 from hw.lane import LaneControl
 from hw.memory import WRITE_DELAY
 from hw.post import Gate, PostProcessor
+from tests.rtl_bench import simulate
 
 SEED = 88
 SIZE = 4
@@ -32,13 +33,6 @@ class Gated(Elaboratable):
         unsigned = [self.unsigned] * self.uint8
         m.d.comb += [self.post.gate[n].eq(Gate.of(self.mask[n], *unsigned)) for n in range(SIZE)]
         return m
-
-
-def simulate(dut, bench):
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench)
-    simulator.run()
 
 
 def test_positive_bytes():

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 from amaranth.hdl import Module, ResetInserter, Signal
-from amaranth.sim import Simulator
 
 from hw.bus import HostBus
 from hw.host import HostInterface
@@ -14,6 +13,7 @@ from hw.table import TensorTable
 from hw.vector import VectorUnit
 from shiftgrad.isa import DESCRIPTOR_WORDS, LFSR_BASE, Region
 from sim.programs import small_config
+from tests.rtl_bench import simulate
 
 CYCLES = 40  # all that was under way has ended
 
@@ -54,13 +54,6 @@ class Idle:
         ctx.set(self.reset, 1)
         await ctx.tick().repeat(cycles)
         ctx.set(self.reset, 0)
-
-
-def simulate(m: Module, bench: object) -> None:
-    simulator = Simulator(m)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench)  # type: ignore[arg-type]
-    simulator.run()
 
 
 @pytest.mark.parametrize(("size", "cycles"), [(4, 1), (8, 4), (16, 4)])

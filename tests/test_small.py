@@ -4,7 +4,6 @@ import random
 
 import numpy as np
 import pytest
-from amaranth.sim import Simulator
 
 from golden import numerics as rules
 from golden.machine import GoldenMachine
@@ -24,17 +23,11 @@ from sim.campaign import Campaign
 from sim.device import VerilatorDevice
 from sim.program_tensors import descriptor
 from sim.programs import small_config
+from tests.rtl_bench import simulate
 
 CONFIG = get_config("up5k_4x4")
 SEED = 3
 pytestmark = pytest.mark.xdist_group("small")
-
-
-def simulate(dut, bench):
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(bench)
-    simulator.run()
 
 
 # --- units ----------------------------------------------------------------------------------------
