@@ -10,7 +10,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import numpy as np  # noqa: E402
 
-pytest.register_assert_rewrite("tests.command_line")
+pytest.register_assert_rewrite("tests.command_line", "tests.vector_bench")
 
 
 @pytest.fixture
